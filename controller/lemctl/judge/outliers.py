@@ -60,9 +60,7 @@ def find_outliers(
     return dict(removed[:flagged])
 
 
-def _most_extreme(
-    logs: Mapping[tuple[Cell, Block], float], alpha: float
-) -> tuple[tuple[Cell, Block], Outlier] | None:
+def _most_extreme(logs: Mapping[tuple[Cell, Block], float], alpha: float) -> tuple[tuple[Cell, Block], Outlier] | None:
     cell_counts: dict[Cell, int] = {}
     block_counts: dict[Block, int] = {}
     for cell, block in logs:

@@ -47,7 +47,12 @@ def regularised_beta(a: float, b: float, x: float) -> float:
 
 def t_upper_tail(t: float, df: float) -> float:
     """P(T > t) for Student's t with `df` > 0 degrees of freedom (need not be whole)."""
-    tail = 0.5 * regularised_beta(df / 2.0, 0.5, df / (df + t * t))
+    squared = t * t
+    # Near the centre df / (df + t^2) rounds to 1 and loses t, so the complement is taken there.
+    if squared < 1.0:
+        tail = 0.5 - 0.5 * regularised_beta(0.5, df / 2.0, squared / (df + squared))
+    else:
+        tail = 0.5 * regularised_beta(df / 2.0, 0.5, df / (df + squared))
     return tail if t >= 0 else 1.0 - tail
 
 

@@ -1,0 +1,130 @@
+"""What one attempt measured, as the metrics read it. Values only: whoever builds it has done all reading and matching.
+
+The request and window records are Protocols that the runner's own records satisfy as they are, so nothing is copied
+field by field between the contract and the judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+NS_PER_S = 1e9
+
+#: Who or what an energy figure covers. `gpu_not_allotted`: GPUs of the host that this run did not use.
+Scope = Literal["gpu", "gpu_series", "gpu_not_allotted", "cpu", "ram"]
+SCOPES: tuple[Scope, ...] = ("gpu", "gpu_series", "gpu_not_allotted", "cpu", "ram")
+Basis = Literal["measured", "estimated"]
+BaselineName = Literal["b0", "b1", "b2"]
+FlopsMethod = Literal["counted", "analytic", "2N"]
+#: `whole_requests`: windows hold whole batches. `by_token_time`: requests overlap the edges, tokens count by time.
+Counting = Literal["whole_requests", "by_token_time"]
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """A figure that does not exist, and why. Never stands for 0."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """A value with its standard uncertainty (k = 1), both in the unit that the field's name says."""
+
+    value: float
+    u: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Energy:
+    """Energy over all windows in J, with the meter that gave it and whether that meter measures or estimates."""
+
+    energy_j: float
+    u_j: float
+    meter: str
+    basis: Basis = "measured"
+
+
+@dataclass(frozen=True, slots=True)
+class Flops:
+    """Floating-point operations of the counted work in all windows (2 per multiply-add), and where they come from."""
+
+    flops: float
+    method: FlopsMethod
+
+
+class WindowSpan(Protocol):
+    """One measured interval; edges are monotonic ns, stamped after device synchronisation."""
+
+    @property
+    def window(self) -> int: ...  # noqa: D102
+    @property
+    def t_begin_ns(self) -> int: ...  # noqa: D102
+    @property
+    def t_end_ns(self) -> int: ...  # noqa: D102
+    @property
+    def batches(self) -> int: ...  # noqa: D102
+
+
+class ServedRequest(Protocol):
+    """One inference request; times are monotonic ns, None where the engine does not tell."""
+
+    @property
+    def window(self) -> int: ...  # noqa: D102
+    @property
+    def prompt_sha256(self) -> str: ...  # noqa: D102
+    @property
+    def tokens_in(self) -> int: ...  # noqa: D102
+    @property
+    def tokens_out(self) -> int: ...  # noqa: D102
+    @property
+    def t_submit_ns(self) -> int: ...  # noqa: D102
+    @property
+    def t_first_ns(self) -> int | None: ...  # noqa: D102
+    @property
+    def t_end_ns(self) -> int: ...  # noqa: D102
+    @property
+    def token_ns(self) -> Sequence[int] | None: ...  # noqa: D102
+    @property
+    def stop(self) -> str: ...  # noqa: D102
+
+
+_NO_METER: Absent = Absent("no such meter ran")
+_NO_SENSOR: Absent = Absent("no sensor gave it")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Everything the metrics of one attempt are computed from.
+
+    `energy` and `baselines` (power in W) may leave keys out: an absent key is an absent figure.
+    `decode_bytes_per_step`: weights and KV cache read in one decode step at the batch size used, in bytes.
+    `peak_flops_per_s` is that of the precision used, summed over the GPUs of the run, like `peak_bytes_per_s`.
+    Shares (`gpu_utilisation`, `memory_utilisation`, `kv_cache_use`) lie between 0 and 1.
+    """
+
+    windows: Sequence[WindowSpan]
+    requests: Sequence[ServedRequest]
+    counting: Counting = "whole_requests"
+    energy: Mapping[Scope, Energy | Absent] = field(default_factory=dict)
+    baselines: Mapping[BaselineName, Quantity | Absent] = field(default_factory=dict)
+    flops: Flops | Absent = field(default_factory=lambda: Absent("FLOPs were not counted"))
+    decode_bytes_per_step: float | Absent = field(default_factory=lambda: Absent("the model's shape is not known"))
+    peak_flops_per_s: float | Absent = field(default_factory=lambda: Absent("no peak is known for this GPU"))
+    peak_bytes_per_s: float | Absent = field(default_factory=lambda: Absent("no bandwidth is known for this GPU"))
+    peak_memory_bytes: float | Absent = _NO_SENSOR
+    gpu_utilisation: float | Absent = _NO_SENSOR
+    memory_utilisation: float | Absent = _NO_SENSOR
+    sm_clock_mhz: float | Absent = _NO_SENSOR
+    temperature_c: float | Absent = _NO_SENSOR
+    kv_cache_use: float | Absent = field(default_factory=lambda: Absent("the engine does not tell its KV-cache use"))
+
+    def energy_of(self, scope: Scope) -> Energy | Absent:
+        """The energy of one scope, absent with a reason where no meter covers it."""
+        return self.energy.get(scope, _NO_METER)
+
+    def baseline_of(self, name: BaselineName) -> Quantity | Absent:
+        """A baseline's power in W, absent with a reason where it was not taken."""
+        return self.baselines.get(name, Absent(f"baseline {name.upper()} was not taken"))
