@@ -1,0 +1,133 @@
+"""The engines a runner can hold: one module in this folder each, found by its file name and imported on first use.
+
+To add one, add a file here with `PACKAGES`, `OWNS_CUDA`, `open()` and `describe()`; nothing else in the runner changes.
+A name with a leading underscore is no backend.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, cast
+
+from lem_runner import processes
+from lem_runner.failures import BadRequestError
+from lem_runner.parameters import Parameter
+from lem_runner.protocol import Prompt, RunSpec, StopReason
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How the tokens of one attempt are made. `fixed`: exactly `max_new_tokens`; `natural`: until the model ends."""
+
+    max_new_tokens: int
+    output: Literal["fixed", "natural"]
+    sampling: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What became of one prompt. Times are `time.monotonic_ns()`; None where the engine does not tell.
+
+    `tokens` are the new token ids alone, the end token included where one was made; `token_ns` has one time for each.
+    """
+
+    tokens: list[int]
+    t_first_ns: int | None
+    t_end_ns: int
+    token_ns: list[int] | None
+    stop: StopReason
+
+
+class Engine(ABC):
+    """A backend with a model loaded. Called from one thread; whatever it raises ends the attempt, not the runner.
+
+    A `ValueError` (`BadRequestError` for one of our own) means that what was asked cannot be done.
+    """
+
+    @abstractmethod
+    def load(self, spec: RunSpec) -> None:
+        """Load `spec.model` with `spec.engine`. Called once."""
+
+    @abstractmethod
+    def generate(self, prompts: Sequence[Prompt], decoding: Decoding, seed: int) -> list[Generated]:
+        """Run one batch to its end; results in the order of `prompts`. The same seed gives the same tokens."""
+
+    def admit(self, prompts: Sequence[Prompt], decoding: Decoding) -> None:  # noqa: B027 - optional
+        """Raise `ValueError` where this engine cannot do the work of an attempt. Called before anything is measured."""
+
+    def sync(self) -> None:  # noqa: B027 - optional
+        """Return when the device has finished everything it was given."""
+
+    def memory(self) -> dict[str, Any]:
+        """Bytes now and at the peak since the last `admit`; a device that is not there is None."""
+        return {
+            "device_used_b": None,
+            "device_peak_b": None,
+            "host_rss_b": processes.rss_b(),
+            "host_peak_rss_b": processes.peak_rss_b(),
+        }
+
+    def effective(self) -> dict[str, Any]:
+        """What the engine really runs with, read back from it. JSON types."""
+        return {}
+
+    def close(self) -> None:  # noqa: B027 - optional
+        """Give everything back. Called once, also after a failed `load`."""
+
+
+class Backend(Protocol):
+    """What a module in this folder has."""
+
+    #: Distributions whose versions `hello` reports, the engine itself first.
+    PACKAGES: tuple[str, ...]
+    #: Who initialises the device: the engine itself, or torch in this process.
+    OWNS_CUDA: Literal["engine", "torch"]
+
+    def open(self) -> Engine:
+        """A new engine, nothing loaded."""
+        ...
+
+    def describe(self) -> list[Parameter]:
+        """Every parameter that can be set, by introspection of the installed engine where there is one."""
+        ...
+
+
+def names() -> list[str]:
+    """Names of the backends in this folder, sorted; none is imported."""
+    return sorted(module.name for module in _modules())
+
+
+def load(name: str) -> Backend:
+    """Import one backend's module (not yet its engine). `BadRequestError` for a name that is not here."""
+    if name not in names():
+        raise BadRequestError(f"unknown backend {name!r}: this runner has {', '.join(names())}")
+    return cast(Backend, importlib.import_module(f"{__name__}.{name}"))
+
+
+def packages() -> list[str]:
+    """The `PACKAGES` of every backend, read from the sources without importing them."""
+    found: set[str] = set()
+    for module in _modules():
+        spec = module.module_finder.find_spec(module.name, None)
+        if spec is not None and spec.origin is not None:
+            found.update(_declared_packages(Path(spec.origin)))
+    return sorted(found)
+
+
+def _modules() -> list[pkgutil.ModuleInfo]:
+    return [module for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")]
+
+
+def _declared_packages(source: Path) -> tuple[str, ...]:
+    for node in ast.parse(source.read_text(encoding="utf-8")).body:
+        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+        value = getattr(node, "value", None)
+        if isinstance(target, ast.Name) and target.id == "PACKAGES" and value is not None:
+            return tuple(ast.literal_eval(value))
+    return ()

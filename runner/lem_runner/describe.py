@@ -1,0 +1,29 @@
+"""The catalogue of one backend's parameters, as JSON: what `images/<backend>/params.json` is made from."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from lem_runner import backends
+from lem_runner.identity import package_versions
+
+
+def catalogue(name: str) -> dict[str, Any]:
+    """Every parameter that the installed engine of this backend takes."""
+    backend = backends.load(name)
+    versions = package_versions(backend.PACKAGES)
+    engine_version = versions.get(backend.PACKAGES[0]) if backend.PACKAGES else None
+    return {
+        "backend": name,
+        "engine_version": engine_version,
+        "parameters": [parameter.to_json() for parameter in backend.describe()],
+    }
+
+
+def catalogue_text(name: str) -> str:
+    """As it is committed: one parameter a line, so that a change of one reads as one in a diff."""
+    body = catalogue(name)
+    parameters = ",\n".join("  " + json.dumps(parameter, ensure_ascii=False) for parameter in body.pop("parameters"))
+    head = "".join(f" {json.dumps(key)}: {json.dumps(value)},\n" for key, value in body.items())
+    return f'{{\n{head} "parameters": [\n{parameters}\n ]\n}}\n'

@@ -1,0 +1,249 @@
+"""One runner process: one engine, attempts one after another, commands from stdin, events to the session folder.
+
+The main thread does the work and nothing interrupts it but a batch boundary; `watch.py` has the threads beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lem_runner import backends, processes, records, watch
+from lem_runner.admission import check_measure, check_workload, read_prompts
+from lem_runner.attempt import Attempt, Stopped
+from lem_runner.backends import Engine
+from lem_runner.events import EventLog
+from lem_runner.failures import BadRequestError, Failure, SessionFolderError, failure_of, one_line
+from lem_runner.identity import hello
+from lem_runner.progress import Progress
+from lem_runner.protocol import (
+    ALIVE_PERIOD_S,
+    EXIT_OK,
+    LEASE_FILE,
+    LEASE_LIMIT_S,
+    PID_FILE,
+    Command,
+    RunSpec,
+    result_file,
+)
+from lem_runner.watch import EXIT_IO, Unreadable
+
+#: A fatal `error` has been told, then `bye`.
+EXIT_FATAL = 1
+EXIT_USAGE = 2
+
+
+@dataclass(frozen=True)
+class Terminate:
+    """SIGTERM or SIGINT arrived."""
+
+
+class FatalError(Exception):
+    """The engine is unusable and the controller has been told: the session ends."""
+
+
+Inbox = queue.SimpleQueue["Command | Unreadable | Terminate"]
+
+
+class Session:
+    """The state between commands: the loaded engine, and the attempt that waits for its `go`."""
+
+    def __init__(self, folder: Path, log: EventLog, progress: Progress) -> None:
+        self._folder = folder
+        self._log = log
+        self._progress = progress
+        self._inbox: Inbox = queue.SimpleQueue()
+        self._cancelled: set[str] = set()
+        self._finished: set[str] = set()
+        self._is_terminating = False
+        self._engine: Engine | None = None
+        self._engine_key = ""
+        self._waiting: Attempt | None = None
+
+    def deliver(self, item: Command | Unreadable) -> None:
+        """Take what came in on stdin. Called from the listening thread; a `cancel` is seen at the next boundary."""
+        if isinstance(item, Command) and item.verb == "cancel":
+            self._cancelled.add(item.attempt)
+        self._inbox.put(item)
+
+    def terminate(self, *_: Any) -> None:
+        """End at the next boundary. A signal handler: SimpleQueue.put is reentrant, which a Queue is not."""
+        self._is_terminating = True
+        self._inbox.put(Terminate())
+
+    def is_stopped(self, attempt: str) -> bool:
+        """True when this attempt should not begin another batch."""
+        return self._is_terminating or attempt in self._cancelled
+
+    def serve(self) -> int:
+        """Answer commands until told to leave; returns the exit status."""
+        self._log.emit("hello", hello())
+        try:
+            reason = self._serve_commands()
+            code = EXIT_OK
+        except FatalError:
+            reason, code = "fatal error", EXIT_FATAL
+        self._close_engine()
+        self._log.emit("bye", {"reason": reason})
+        return code
+
+    def _serve_commands(self) -> str:
+        while True:
+            item = self._inbox.get()
+            if self._is_terminating or isinstance(item, Terminate):
+                return "terminated"
+            if isinstance(item, Unreadable):
+                self._refuse("", item.message)
+            elif item.verb == "quit":
+                return "quit"
+            else:
+                self._obey(item)
+
+    def _obey(self, command: Command) -> None:
+        waiting = self._waiting
+        if command.verb == "run" and command.spec is not None:
+            self._run(command.attempt, command.spec)
+        elif command.verb == "go" and waiting is not None and waiting.name == command.attempt:
+            self._go(waiting)
+        elif command.verb == "cancel" and waiting is not None and waiting.name == command.attempt:
+            self._confirm_cancel(waiting)
+        elif command.attempt not in self._finished:
+            self._refuse(command.attempt, f"{command.verb}: attempt {command.attempt!r} is not waiting here")
+
+    def _run(self, name: str, spec: RunSpec) -> None:
+        """Prepare an attempt: prompts, engine, the engine's own check of the work. Then it waits for `go`."""
+        if self._waiting is not None:
+            self._refuse(name, f"run: attempt {self._waiting.name!r} is still waiting for go or cancel")
+            return
+        self._progress.begin(name)
+        is_loading = False
+        try:
+            self._check_run(name, spec)
+            prompts = read_prompts(spec.workload)
+            is_loading = self._engine is None
+            self._progress.enter("loading")
+            engine, loaded = self._engine_for(name, spec)
+            is_loading = False
+            attempt = Attempt(name, spec, prompts, engine, self._log, self._progress, lambda: self.is_stopped(name))
+            if not processes.reset_peak_rss():
+                attempt.notes.append("the host's memory peak is since the start of the session")
+            engine.admit(prompts, attempt.decoding)
+        except SessionFolderError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - engines raise anything, SystemExit too: told, with its kind
+            self._fail(name, failure_of(error, is_loading=is_loading))
+            return
+        self._waiting = attempt
+        self._progress.enter("waiting")
+        self._log.emit("loaded", loaded, name)
+
+    def _check_run(self, name: str, spec: RunSpec) -> None:
+        if name in self._finished or (self._folder / result_file(name)).exists():
+            raise BadRequestError(f"run: attempt {name!r} was already made in this session")
+        check_workload(spec.workload)
+        check_measure(spec.measure)
+        backends.load(spec.backend)
+        if self._engine is not None and spec.engine_key != self._engine_key:
+            raise BadRequestError(
+                f"run: this session holds the engine {self._engine_key!r}, asked for was {spec.engine_key!r}"
+            )
+
+    def _engine_for(self, name: str, spec: RunSpec) -> tuple[Engine, dict[str, Any]]:
+        """The loaded engine, or a new one; with the data of the `loaded` event."""
+        is_reused = self._engine is not None
+        load_s = 0.0
+        if self._engine is None:
+            self._log.emit("loading", {"backend": spec.backend, "engine_key": spec.engine_key}, name)
+            begin_s = time.monotonic()
+            self._engine = backends.load(spec.backend).open()
+            self._engine_key = spec.engine_key
+            self._engine.load(spec)
+            self._engine.sync()
+            load_s = time.monotonic() - begin_s
+        loaded = {
+            "engine_key": self._engine_key,
+            "reused": is_reused,
+            "load_s": load_s,
+            "effective": records.plain(self._engine.effective()),
+            "memory": records.plain(self._engine.memory()),
+        }
+        return self._engine, loaded
+
+    def _go(self, attempt: Attempt) -> None:
+        self._waiting = None
+        try:
+            attempt.run(self._folder)
+        except Stopped:
+            if not self._is_terminating:
+                self._confirm_cancel(attempt)
+        except SessionFolderError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - engines raise anything, SystemExit too: told, with its kind
+            self._fail(attempt.name, failure_of(error, is_loading=False))
+        self._finish(attempt.name)
+
+    def _confirm_cancel(self, attempt: Attempt) -> None:
+        """A cancel is answered by an idle `alive` that says so; the engine stays loaded."""
+        data = {**self._progress.now.to_json(), "phase": "idle", "cancelled": True}
+        self._waiting = None
+        self._finish(attempt.name)
+        self._log.emit("alive", data, attempt.name)
+
+    def _finish(self, name: str) -> None:
+        self._finished.add(name)
+        self._progress.end()
+
+    def _fail(self, name: str, failure: Failure) -> None:
+        self._finish(name)
+        self._log.emit("error", failure.to_json(), name)
+        if failure.fatal:
+            raise FatalError
+
+    def _refuse(self, name: str, message: str) -> None:
+        self._log.emit("error", Failure("bad_request", message, "", fatal=False).to_json(), name)
+
+    def _close_engine(self) -> None:
+        """Give back what the engine holds. A fault in that is only logged: the process ends anyway."""
+        if self._engine is not None:
+            try:
+                self._engine.close()
+            except Exception as error:  # noqa: BLE001
+                print(f"lem_runner: closing the engine: {one_line(error)}", file=sys.stderr)
+        processes.kill_descendants()
+
+
+def run_session(folder: Path, alive_period_s: float = ALIVE_PERIOD_S, lease_limit_s: float = LEASE_LIMIT_S) -> int:
+    """Serve one session in `folder` until told to leave; returns the exit status."""
+    processes.own_group()
+    commands_fd = _take_stdin()
+    try:
+        log = EventLog(folder)
+        (folder / PID_FILE).write_text(f"{os.getpid()}\n")
+    except OSError as error:
+        print(f"lem_runner: session folder {folder}: {error.strerror}; give it a new, writable one", file=sys.stderr)
+        return EXIT_USAGE
+    progress = Progress()
+    session = Session(folder, log, progress)
+    signal.signal(signal.SIGTERM, session.terminate)
+    signal.signal(signal.SIGINT, session.terminate)
+    watch.start_thread("commands", lambda: watch.listen(commands_fd, session.deliver))
+    watch.start_thread("lease", lambda: watch.watch_lease(folder / LEASE_FILE, lease_limit_s))
+    watch.start_thread("alive", lambda: watch.tell_alive(log, progress, alive_period_s))
+    try:
+        return session.serve()
+    except SessionFolderError as error:
+        watch.end_now(EXIT_IO, str(error))
+
+
+def _take_stdin() -> int:
+    """Keep the pipe of commands for ourselves: an engine or its children that read stdin must not eat them."""
+    commands_fd = os.dup(0)
+    with Path(os.devnull).open("rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
+    return commands_fd
