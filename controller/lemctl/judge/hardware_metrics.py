@@ -67,6 +67,9 @@ _register_reading("peak_memory", "byte", "peak_memory_bytes", "Highest GPU memor
 _register_reading("gpu_utilisation", "1", "gpu_utilisation", "Share of time with a kernel running (NVML): not FLOPs.")
 _register_reading("memory_utilisation", "1", "memory_utilisation", "Share of time with memory being accessed (NVML).")
 _register_reading("sm_clock", "MHz", "sm_clock_mhz", "Mean SM clock in the windows.")
+_register_reading(
+    "power_cap_share", "1", "power_cap_share", "Share of the windows at the power cap: normal at full load."
+)
 _register_reading("temperature", "C", "temperature_c", "Mean core temperature in the windows.")
 _register_reading(
     "kv_cache_use", "1", "kv_cache_use", "Highest share of the KV cache in use, where the engine tells it."

@@ -102,7 +102,7 @@ class Measured:
     `energy` and `baselines` (power in W) may leave keys out: an absent key is an absent figure.
     `decode_bytes_per_step`: weights and KV cache read in one decode step at the batch size used, in bytes.
     `peak_flops_per_s` is that of the precision used, summed over the GPUs of the run, like `peak_bytes_per_s`.
-    Shares (`gpu_utilisation`, `memory_utilisation`, `kv_cache_use`) lie between 0 and 1.
+    Utilisations, `power_cap_share` and `kv_cache_use` are shares between 0 and 1.
     """
 
     windows: Sequence[WindowSpan]
@@ -118,6 +118,7 @@ class Measured:
     gpu_utilisation: float | Absent = _NO_SENSOR
     memory_utilisation: float | Absent = _NO_SENSOR
     sm_clock_mhz: float | Absent = _NO_SENSOR
+    power_cap_share: float | Absent = _NO_SENSOR
     temperature_c: float | Absent = _NO_SENSOR
     kv_cache_use: float | Absent = field(default_factory=lambda: Absent("the engine does not tell its KV-cache use"))
 

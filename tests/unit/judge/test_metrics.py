@@ -52,6 +52,7 @@ FULL = Measured(
     gpu_utilisation=0.97,
     memory_utilisation=0.5,
     sm_clock_mhz=1755.0,
+    power_cap_share=0.6,
     temperature_c=61.0,
     kv_cache_use=0.3,
 )
