@@ -1,0 +1,234 @@
+"""A validated campaign -> experiments and the ordered queue of runs. Pure and deterministic."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lemctl.campaign.file import CampaignFile
+from lemctl.campaign.order import ordered
+from lemctl.campaign.references import model_name
+from lemctl.campaign.spec import Section, SectionWriter, assembled, canonical, experiment_hash
+from lemctl.campaign.sweep import Axis, Match
+from lemctl.campaign.values import SECTIONS, Assignment
+
+Engine = tuple[str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """One full configuration. `spec` is what is hashed, its parts shared with others: read it only. `axes` are the
+    swept keys with this experiment's values, as written."""
+
+    hash: str
+    backend: str
+    model: str
+    spec: dict[str, Any]
+    axes: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRun:
+    """`experiment` is an index into the plan's experiments, `cycle` counts from 1, `position` from 0 in the queue."""
+
+    experiment: int
+    cycle: int
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that a campaign will do. `hash` names the plan whatever its description says."""
+
+    name: str
+    document: dict[str, Any]
+    experiments: tuple[Experiment, ...]
+    runs: tuple[PlannedRun, ...]
+    hash: str
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Collector:
+    """Experiments by hash, in the order they were found."""
+
+    campaign: CampaignFile
+    writer: SectionWriter
+    found: dict[str, Experiment] = field(default_factory=dict)
+    engines: list[Engine] = field(default_factory=list)
+    hits: list[int] = field(default_factory=list)
+    duplicates: int = 0
+
+    def add(self, backend: str, parts: Mapping[str, Section], axes: dict[str, Any]) -> None:
+        digest = experiment_hash(backend, parts)
+        if digest in self.found:
+            self.duplicates += 1
+            return
+        model = parts["model"].spec
+        self.found[digest] = Experiment(digest, backend, model_name(model), assembled(backend, parts), axes)
+        self.engines.append((backend, parts["model"].text, parts["engine"].text))
+
+    def excluded(self, backend: str, parts: Mapping[str, Section]) -> bool:
+        out = False
+        for index, match in enumerate(self.campaign.sweep.excludes):
+            if _matches(match, backend, parts):
+                self.hits[index] += 1
+                out = True
+        return out
+
+
+def plan(campaign: CampaignFile) -> Plan:
+    """Expand, check what goes together, merge duplicates, order. Raises `CampaignFileError`."""
+    cycles = campaign.settings.cycles
+    if not isinstance(cycles, int):
+        raise campaign.source.error("must be a number", "cycles")
+    _refuse_too_many(campaign, cycles)
+    collector = _Collector(campaign, SectionWriter(campaign.base, campaign.scoped, campaign.source))
+    collector.hits = [0] * len(campaign.sweep.excludes)
+    for grid in campaign.sweep.grids:
+        for backend, axes in _by_backend(campaign, grid):
+            _expand(collector, backend, axes)
+    for index, include in enumerate(campaign.sweep.includes):
+        _include(collector, index, include)
+    if not collector.found:
+        raise campaign.source.error("no experiment is left after exclude", "exclude")
+    settings = campaign.settings
+    queue = ordered(settings.order, collector.engines, cycles, settings.seed, settings.reload_each_block)
+    runs = tuple(PlannedRun(experiment, cycle, position) for position, (experiment, cycle) in enumerate(queue))
+    document = _document(campaign)
+    experiments = tuple(collector.found.values())
+    identity = {"document": {**document, "description": ""}, "experiments": list(collector.found)}
+    digest = hashlib.sha256(canonical(identity).encode()).hexdigest()[:16]
+    return Plan(campaign.name, document, experiments, runs, digest, _warnings(campaign, collector))
+
+
+def engine_of(experiment: Experiment) -> tuple[str, int, int]:
+    """Equal for two experiments of one plan exactly where they can share a loaded engine."""
+    return experiment.backend, id(experiment.spec["model"]), id(experiment.spec["engine"])
+
+
+def _refuse_too_many(campaign: CampaignFile, cycles: int) -> None:
+    count = len(campaign.sweep.includes)
+    for grid in campaign.sweep.grids:
+        for _, axes in _by_backend(campaign, grid):
+            cells = 1
+            for axis in axes:
+                cells *= len(axis.alternatives)
+            count += cells
+    if count * cycles > campaign.max_runs:
+        raise campaign.source.error(
+            f"{count:,} experiments x {cycles:,} cycles are more than {campaign.max_runs:,} runs", "sweep"
+        )
+
+
+def _by_backend(campaign: CampaignFile, grid: Sequence[Axis]) -> Iterator[tuple[str, list[Axis]]]:
+    """The grid for each backend: the axis that sets the backend held at one value, scoped axes of others left out."""
+    chooser = next((axis for axis in grid if "backend" in axis.keys), None)
+    if chooser is None:
+        backend = campaign.base["backend"]
+        if backend is None:
+            # Included experiments may name their own; a campaign of nothing else sweeps nothing.
+            if campaign.sweep.includes and not grid:
+                return
+            raise campaign.source.error("this key is required, here or in sweep", "backend")
+        yield backend, [own for axis in grid if (own := axis.only(backend)) is not None]
+        return
+    for alternative in chooser.alternatives:
+        backend = next(part.value for part in alternative if part.key == "backend")
+        axes = [Axis(chooser.keys, (alternative,)) if axis is chooser else axis for axis in grid]
+        yield backend, [own for axis in axes if (own := axis.only(backend)) is not None]
+
+
+def _expand(collector: _Collector, backend: str, axes: Sequence[Axis]) -> None:
+    """Every cell of a grid. Sections are kept by the choices on the axes that touch them."""
+    touching = {
+        name: [n for n, axis in enumerate(axes) if any(part.path[0] == name for part in axis.alternatives[0])]
+        for name in SECTIONS
+    }
+    shown = [[{part.key: part.shown for part in choice} for choice in axis.alternatives] for axis in axes]
+    kept: dict[str, dict[tuple[int, ...], Section]] = {name: {} for name in SECTIONS}
+    for cell in itertools.product(*(range(len(axis.alternatives)) for axis in axes)):
+        parts = {}
+        for name, touched in touching.items():
+            choices = tuple([cell[n] for n in touched])
+            section = kept[name].get(choices)
+            if section is None:
+                assignments = [part for n in touched for part in axes[n].alternatives[cell[n]] if part.path[0] == name]
+                section = kept[name][choices] = collector.writer.section(name, backend, assignments)
+            parts[name] = section
+        if not collector.excluded(backend, parts):
+            labels: dict[str, Any] = {}
+            for n, choice in enumerate(cell):
+                labels.update(shown[n][choice])
+            collector.add(backend, parts, labels)
+
+
+def _include(collector: _Collector, index: int, include: Sequence[Assignment]) -> None:
+    source = collector.campaign.source
+    chosen = [part.value for part in include if part.key == "backend"]
+    backend = chosen[0] if chosen else collector.campaign.base["backend"]
+    if backend is None:
+        raise source.error("needs a backend, because the campaign sweeps it", f"include.{index}")
+    for part in include:
+        if part.scope not in (None, backend):
+            raise source.error(f"is scoped to {part.scope}, the experiment's backend is {backend}", f"include.{index}")
+    parts = {
+        name: collector.writer.section(name, backend, [part for part in include if part.path[0] == name])
+        for name in SECTIONS
+    }
+    collector.add(backend, parts, {part.key: part.shown for part in include})
+
+
+def _matches(match: Match, backend: str, parts: Mapping[str, Section]) -> bool:
+    for scope, path, allowed in match.conditions:
+        if scope is not None and scope != backend:
+            return False
+        value: Any = backend if path == ("backend",) else parts[path[0]].values
+        for name in path[1:]:
+            value = value.get(name) if isinstance(value, dict) else None
+        if value not in allowed:
+            return False
+    return True
+
+
+def _warnings(campaign: CampaignFile, collector: _Collector) -> tuple[str, ...]:
+    warnings = list(campaign.warnings)
+    if collector.duplicates:
+        warnings.append(f"{collector.duplicates} duplicate experiments were merged")
+    for match, hits in zip(campaign.sweep.excludes, collector.hits, strict=True):
+        if not hits:
+            warnings.append(f"{match.place} excludes nothing")
+    return tuple(warnings)
+
+
+def _document(campaign: CampaignFile) -> dict[str, Any]:
+    """The normalised campaign, JSON-able; durations end in `_s`."""
+    settings = campaign.settings
+    gate, timeouts = settings.gate, settings.timeouts
+    return {
+        "name": settings.name,
+        "description": settings.description,
+        "preset": settings.preset,
+        "cycles": settings.cycles,
+        "order": settings.order,
+        "seed": settings.seed,
+        "reload_each_block": settings.reload_each_block,
+        "isolation": settings.isolation,
+        "gate": {"kind": gate.kind, "max_s": gate.max, "gap_s": gate.gap},
+        "retry": {"max": settings.retry.max},
+        "timeouts": {
+            "start_s": timeouts.start,
+            "silence_s": timeouts.silence,
+            "progress_s": timeouts.progress,
+            "run_s": timeouts.run,
+        },
+        "breaker": {"consecutive": settings.breaker.consecutive},
+        "gpus": list(settings.gpus) if settings.gpus is not None else None,
+        "base": {**campaign.base, "scoped": {name: dict(groups) for name, groups in campaign.scoped.items()}},
+        "sweep": campaign.raw["sweep"],
+        "exclude": settings.exclude,
+        "include": settings.include,
+    }

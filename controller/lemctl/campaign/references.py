@@ -1,0 +1,122 @@
+"""What `model:` and `dataset:` name, as the experiment's specification says it.
+
+A campaign file is data from anywhere: it names things inside the configured folders and nothing else, so absolute
+paths, `..` and links that lead out are refused. Every function raises `ValueError` with one sentence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lemctl.campaign.yaml import parse
+from lemctl.errors import CampaignFileError
+
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+_REVISION = re.compile(r"[\w][\w./-]{0,127}", re.ASCII)
+_PATH_PART = re.compile(r"[A-Za-z0-9_][\w.+ -]*", re.ASCII)
+
+MODEL_FORMS = "hf:ORG/NAME, hf:ORG/NAME@REVISION, path:NAME or random:{CONFIG}"
+
+
+def model_reference(value: Any, model_dirs: Sequence[Path]) -> dict[str, Any]:
+    """`{kind, name, revision, config}` of a model as written; a `path:` model need not be there yet."""
+    if isinstance(value, Mapping):
+        if set(value) != {"random"}:
+            raise ValueError(f"must be {MODEL_FORMS}")
+        return _random_model(value["random"])
+    if not isinstance(value, str):
+        raise ValueError(f"must be {MODEL_FORMS}")
+    kind, colon, rest = value.partition(":")
+    if kind == "hf" and colon:
+        return _hub_model(rest)
+    if kind == "path" and colon:
+        _inside(rest, model_dirs, "model")
+        return {"kind": "path", "name": rest, "revision": None, "config": None}
+    if kind == "random" and colon:
+        try:
+            return _random_model(parse(rest, "random").value)
+        except CampaignFileError as error:
+            raise ValueError(f"the text after `random:` is no mapping ({error.message})") from None
+    raise ValueError(f"must be {MODEL_FORMS}, found {value!r}")
+
+
+def model_name(reference: Mapping[str, Any]) -> str:
+    """The short name that tables show."""
+    if reference["kind"] != "random":
+        revision = f"@{reference['revision']}" if reference["revision"] else ""
+        return f"{reference['kind']}:{reference['name']}{revision}"
+    shape = repr(sorted(reference["config"].items(), key=lambda item: item[0]))
+    return f"random:{reference['config']['model_type']}-{hashlib.sha256(shape.encode()).hexdigest()[:8]}"
+
+
+def dataset_reference(value: Any, dataset_dirs: Sequence[Path], known_sha256: dict[Path, str]) -> dict[str, Any]:
+    """`{kind, name, sha256, revision}` of a data set as written. `known_sha256` keeps what was read already."""
+    if value == "random":
+        return {"kind": "random", "name": None, "sha256": None, "revision": None}
+    if not isinstance(value, str):
+        raise ValueError("must be file:NAME or random")
+    if not value.startswith("file:"):
+        name, _, revision = value.partition("@")
+        return {"kind": "hub", "name": name, "sha256": None, "revision": revision or None}
+    name = value.removeprefix("file:")
+    path = _inside(name, dataset_dirs, "data set")
+    if path is None or not path.is_file():
+        folders = " or ".join(str(folder) for folder in dataset_dirs)
+        raise ValueError(f"no file {name!r} in {folders}" if folders else "no data-set folder is configured")
+    if path not in known_sha256:
+        known_sha256[path] = _sha256(path)
+    return {"kind": "file", "name": name, "sha256": known_sha256[path], "revision": None}
+
+
+def _hub_model(rest: str) -> dict[str, Any]:
+    name, at, revision = rest.partition("@")
+    if not _HUB_NAME.fullmatch(name) or ".." in name:
+        raise ValueError(f"{name!r} is no name of a hub model; write hf:ORG/NAME")
+    if at and (not _REVISION.fullmatch(revision) or ".." in revision):
+        raise ValueError(f"{revision!r} is no revision; write hf:ORG/NAME@REVISION")
+    return {"kind": "hf", "name": name, "revision": revision or None, "config": None}
+
+
+def _random_model(config: Any) -> dict[str, Any]:
+    if not isinstance(config, Mapping) or not config:
+        raise ValueError("`random` takes the model's configuration as a mapping, such as {model_type: llama, ...}")
+    family = config.get("model_type", "llama")
+    if not isinstance(family, str) or not family:
+        raise ValueError("model_type must be the name of a model family")
+    return {"kind": "random", "name": None, "revision": None, "config": {**config, "model_type": family}}
+
+
+def _inside(name: str, folders: Sequence[Path], what: str) -> Path | None:
+    """The path of `name` in the first folder that has it, else in the first folder; None without folders."""
+    parts = name.split("/")
+    if not all(_PATH_PART.fullmatch(part) for part in parts):
+        raise ValueError(
+            f"{name!r} is no {what} name: a name inside the configured folder, without a leading slash, `..` or "
+            "special characters"
+        )
+    found: Path | None = None
+    for folder in folders:
+        candidate = folder.joinpath(*parts)
+        try:
+            resolved = candidate.resolve()
+            root = folder.resolve()
+        except (OSError, RuntimeError) as error:
+            raise ValueError(f"{name!r} cannot be followed: {error}") from None
+        if not resolved.is_relative_to(root):
+            raise ValueError(f"{name!r} leads out of the {what} folder {folder}")
+        if resolved.exists():
+            return resolved
+        found = found or resolved
+    return found
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ValueError(f"{path.name!r} cannot be read: {error.strerror}") from None

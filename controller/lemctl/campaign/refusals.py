@@ -1,0 +1,54 @@
+"""Keys and values that the schema knows and this version does not honour yet: refused by name, never ignored.
+
+When one is built, its row goes; a test holds each row to its refusal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+#: `key` refuses the key whatever its value, `key=value` one value of it.
+NOT_YET: Mapping[str, str] = {
+    "backend=vllm": "the vllm backend is not available in this version",
+    "backend=tensorrt": "the tensorrt backend is not available in this version",
+    "workload.dataset=hub": "hub data sets are not available in this version; put the prompts into a file and name "
+    "it as file:NAME",
+    "workload.load.mode=closed": "only `offline` load is available in this version",
+    "workload.load.mode=poisson": "only `offline` load is available in this version",
+    "workload.load.mode=gamma": "only `offline` load is available in this version",
+    "workload.load.mode=trace": "only `offline` load is available in this version",
+    "workload.load.concurrency": "belongs to `mode: closed`, which is not available in this version",
+    "workload.load.rate": "belongs to open-loop load, which is not available in this version",
+    "workload.load.burstiness": "belongs to `mode: gamma`, which is not available in this version",
+    "workload.load.trace": "belongs to `mode: trace`, which is not available in this version",
+    "cycles.until": "repeating until a precision is reached is not available in this version; give cycles as a number",
+    "hours": "hours are not available in this version; start the campaign when it may run",
+    "schedule": "schedules are not available in this version; start the campaign by hand or from cron",
+    "notify": "notifications are not available in this version",
+    "on_failure": "not available in this version; `breaker` and `retry` decide what a failed run does",
+}
+
+
+def refused(key: str, value: Any, not_yet: Mapping[str, str] = NOT_YET) -> str | None:
+    """The sentence that refuses `key` with `value`, or None. `value` is the raw text of a data set, too."""
+    if key in not_yet and value is not None:
+        return not_yet[key]
+    if key == "workload.dataset":
+        hub = isinstance(value, str) and value != "random" and not value.startswith("file:")
+        return not_yet.get("workload.dataset=hub") if hub else None
+    return not_yet.get(f"{key}={value}") if isinstance(value, str) else None
+
+
+def refusals(tree: Mapping[str, Any], not_yet: Mapping[str, str] = NOT_YET) -> Iterator[tuple[str, str]]:
+    """Every (dotted key, sentence) in a merged campaign, sweep values apart."""
+
+    def walk(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+        for name, value in node.items():
+            key = f"{prefix}{name}"
+            if sentence := refused(key, value, not_yet):
+                yield key, sentence
+            elif isinstance(value, Mapping) and name not in ("sweep", "model"):
+                yield from walk(value, f"{key}.")
+
+    return walk(tree, "")

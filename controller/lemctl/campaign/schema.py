@@ -1,0 +1,289 @@
+"""The keys of a campaign file: types, defaults, allowed values and meanings. The documentation is generated from here.
+
+What a key's value means together with others is checked elsewhere (`spec.py`); what is not honoured yet is in
+`refusals.py`. Durations are seconds once read.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+BACKENDS: tuple[str, ...] = ("pytorch", "vllm", "tensorrt", "replay")
+
+_UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?) ?(ms|s|m|h|d)")
+_LONGEST_S = 366 * 86400.0
+_DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+
+Backend = str
+Order = Literal["blocked", "shuffled", "as_written"]
+Isolation = Literal["engine", "process", "container"]
+GateKind = Literal["cool", "steady", "fixed"]
+
+
+def seconds(value: Any) -> float:
+    """`300s`, `30m`, `2h`, `1d`, `500ms` or 0 -> seconds; raises `ValueError`."""
+    if value == 0 and not isinstance(value, bool):
+        return 0.0
+    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError("must be a duration with its unit, such as 300s, 30m, 2h or 1d")
+    result = float(found[1]) * _UNIT_S[found[2]]
+    if result > _LONGEST_S:
+        raise ValueError("must be at most a year")
+    return result
+
+
+def _window(value: Any) -> float | None:
+    return None if value == "one_pass" else _positive(seconds(value))
+
+
+def _positive(value_s: float) -> float:
+    if value_s <= 0:
+        raise ValueError("must be longer than 0")
+    return value_s
+
+
+def _read_positive(value: Any) -> float:
+    return _positive(seconds(value))
+
+
+def _dtype(value: Any) -> Any:
+    return _DTYPES.get(value, value) if isinstance(value, str) else value
+
+
+_AS_TEXT = WithJsonSchema({"type": "string", "pattern": _DURATION.pattern, "examples": ["300s", "30m"]})
+Duration = Annotated[float, BeforeValidator(seconds), _AS_TEXT]
+Limit = Annotated[float, BeforeValidator(_read_positive), _AS_TEXT]
+Window = Annotated[
+    float | None,
+    BeforeValidator(_window),
+    WithJsonSchema({"anyOf": [{"const": "one_pass"}, {"type": "string", "pattern": _DURATION.pattern}]}),
+]
+Dtype = Annotated[Literal["auto", "float32", "float16", "bfloat16"], BeforeValidator(_dtype)]
+Text = Annotated[str, Field(min_length=1, max_length=500)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class Section(BaseModel):
+    """A mapping of the file: no other keys, no conversions."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class RandomInput(Section):
+    """Prompts made of random token ids, for `dataset: random`."""
+
+    input_len: int = Field(ge=1, le=10_000_000, description="Exact length of each prompt, in tokens.")
+
+
+class Load(Section):
+    """How requests reach the engine."""
+
+    mode: Literal["offline", "closed", "poisson", "gamma", "trace"] = Field(
+        default="offline", description="`offline`: all prompts are there from the start, handed over in batches."
+    )
+    batch_size: int = Field(default=1, ge=1, le=1_000_000, description="Requests that the runner submits at once.")
+    batching: Literal["static", "dynamic"] = Field(
+        default="static",
+        description="`static`: a batch ends before the next begins. `dynamic`: a finished request makes room.",
+    )
+    concurrency: int | None = Field(default=None, ge=1, description="Requests in flight, for `mode: closed`.")
+    rate: Text | None = Field(
+        default=None, description="Mean arrivals, such as `4/s`, for `mode: poisson` and `gamma`."
+    )
+    burstiness: float | None = Field(default=None, gt=0, description="Shape of the arrivals, for `mode: gamma`.")
+    trace: Text | None = Field(default=None, description="File of recorded arrivals, for `mode: trace`.")
+
+
+class Workload(Section):
+    """The work that every backend is given alike."""
+
+    dataset: Text | None = Field(
+        default=None, description="`file:NAME` in a data-set folder, `random`, or the name of a hub data set."
+    )
+    random: RandomInput | None = Field(default=None, description="Shape of the prompts, for `dataset: random`.")
+    prompts: int = Field(default=100, ge=1, le=10_000_000, description="How many prompts are chosen.")
+    seed: Seed = Field(default=0, description="Chooses the prompts, and makes them for `dataset: random`.")
+    template: Literal["none", "chat"] = Field(
+        default="none", description="`chat`: each prompt becomes a user's turn in the model's own chat template."
+    )
+    max_new_tokens: int = Field(default=128, ge=1, le=1_000_000, description="Output tokens of a request, at most.")
+    output: Literal["fixed", "natural"] = Field(
+        default="fixed",
+        description="`fixed`: every request makes exactly `max_new_tokens`. `natural`: it may end earlier.",
+    )
+    load: Load = Field(default_factory=Load, description="How requests reach the engine.")
+
+
+class Engine(Section):
+    """Engine parameters that mean the same in every backend. Others are scoped: `pytorch.engine.NAME`."""
+
+    dtype: Dtype = Field(
+        default="auto", description="Precision of weights and activations. `auto`: as the model was saved."
+    )
+
+
+class Sampling(Section):
+    """Sampling parameters that mean the same in every backend. Others are scoped: `pytorch.sampling.NAME`."""
+
+    do_sample: bool = Field(default=False, description="false: greedy decoding.")
+    temperature: float | None = Field(default=None, gt=0, le=100, description="With `do_sample: true` only.")
+    top_p: float | None = Field(default=None, gt=0, le=1, description="With `do_sample: true` only.")
+    top_k: int | None = Field(default=None, ge=1, description="With `do_sample: true` only.")
+    seed: Seed = Field(default=0, description="Seed of the engine's random numbers.")
+
+
+class Warmup(Section):
+    """What runs before the window, on the same work."""
+
+    kind: Literal["none", "one_batch", "steady"] = Field(
+        default="steady", description="`steady`: until latency, temperature and clock are steady."
+    )
+    min: Duration = Field(default=0.0, description="At least, for `steady`.")
+    max: Duration = Field(default=180.0, description="At most, for `steady`; reached, the result is marked.")
+
+
+class Measure(Section):
+    """The least that is measured."""
+
+    window: Window = Field(
+        default=60.0, description="Shortest window, whole batches; `one_pass`: every prompt exactly once."
+    )
+    baseline: Duration = Field(default=30.0, description="Loaded-idle baseline before and after. 0: none.")
+    warmup: Warmup = Field(default_factory=Warmup, description="What runs before the window.")
+
+
+class Scoped(Section):
+    """Parameters for one backend only, checked against that backend's catalogue."""
+
+    engine: dict[str, Any] = Field(default_factory=dict, description="Parameters of the engine.")
+    sampling: dict[str, Any] = Field(default_factory=dict, description="Parameters of each request.")
+
+
+class Gate(Section):
+    """What a run waits for before it is measured."""
+
+    kind: GateKind = Field(
+        default="cool",
+        description="`cool`: until the GPU is back at its idle state. `steady`: no cooling. `fixed`: a fixed pause.",
+    )
+    max: Duration = Field(default=300.0, description="Longest wait of `cool`; then the run starts and is marked warm.")
+    gap: Duration = Field(default=60.0, description="The pause of `fixed`, and of `cool` where there are no sensors.")
+
+
+class Retry(Section):
+    """Runs that failed for no fault of the experiment are tried again."""
+
+    max: int = Field(default=2, ge=0, le=100, description="Further attempts of a run.")
+
+
+class Timeouts(Section):
+    """Limits of an attempt; reached, it is ended and recorded as such."""
+
+    start: Limit = Field(default=1800.0, description="From the start of the runner to the model loaded.")
+    silence: Limit = Field(default=60.0, description="Without any sign of life from the runner.")
+    progress: Limit = Field(default=900.0, description="Without a batch or token done while there is work.")
+    run: Limit = Field(default=7200.0, description="From the go to the result.")
+
+
+class Breaker(Section):
+    """Stops a campaign that only fails."""
+
+    consecutive: int = Field(
+        default=3, ge=1, le=1000, description="Failed runs in a row after which the campaign pauses."
+    )
+
+
+class Until(Section):
+    """The precision at which repeating ends."""
+
+    metric: Text = Field(description="Name of the metric.")
+    half_width: Text = Field(description="Half-width of its 95 % interval, such as `2%`.")
+
+
+class CyclesUntil(Section):
+    """Repeat until precise enough."""
+
+    until: Until
+    min: int = Field(default=5, ge=2)
+    max: int = Field(default=40, ge=2)
+
+
+class Hours(Section):
+    """When runs may start."""
+
+    from_: Text = Field(alias="from")
+    to: Text
+    tz: Text | None = None
+
+
+class Notify(Section):
+    """Who is told, and of what."""
+
+    urls_from: Text = Field(description="Name of the environment variable with the addresses.")
+    on: list[Text] = Field(default_factory=list)
+
+
+def _cycles(value: Any) -> Any:
+    if isinstance(value, dict) and "until" in value:
+        return value
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError("must be a whole number, or a mapping with `until`")
+    if not 1 <= value <= 10_000:
+        raise ValueError("must be from 1 to 10000")
+    return value
+
+
+Cycles = Annotated[int | CyclesUntil, BeforeValidator(_cycles)]
+
+
+class Campaign(Section):
+    """A campaign file."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="Letters, digits, dot, dash, underscore; at most 64."
+    )
+    description: str = Field(default="", max_length=2000, description="For the reader.")
+    preset: str | None = Field(default=None, description="A set of defaults: see `lemctl config presets`.")
+    model: str | dict[str, Any] | None = Field(
+        default=None,
+        description="`hf:ORG/NAME[@REVISION]`, `path:NAME` in the model folder, or `random:{CONFIG}`: a shape without "
+        "its weights. Required, here or in `sweep`.",
+    )
+    backend: str | None = Field(default=None, description="The engine. Required, here or in `sweep`.")
+    workload: Workload = Field(default_factory=Workload, description="The work.")
+    engine: Engine = Field(default_factory=Engine, description="Engine parameters for every backend.")
+    sampling: Sampling = Field(default_factory=Sampling, description="Sampling parameters for every backend.")
+    measure: Measure = Field(default_factory=Measure, description="The least that is measured.")
+    sweep: dict[str, Any] = Field(default_factory=dict, description="Dotted keys with the values to try; see below.")
+    exclude: list[dict[str, Any]] = Field(default_factory=list, description="Cells of the sweep to leave out.")
+    include: list[dict[str, Any]] = Field(default_factory=list, description="Experiments beside the sweep.")
+    cycles: Cycles = Field(default=5, description="Repeats of every experiment.")
+    order: Order = Field(
+        default="blocked",
+        description="`blocked`: a block is one cycle of every experiment; engines in seeded order within it, "
+        "experiments shuffled within an engine. `shuffled`: all runs at random. `as_written`: cycle by cycle.",
+    )
+    seed: Seed = Field(default=0, description="Seed of the order.")
+    reload_each_block: bool = Field(default=False, description="Load the engine anew in every block, or for every run.")
+    isolation: Isolation = Field(
+        default="engine",
+        description="What consecutive runs of one engine share: the session, only the container, or nothing.",
+    )
+    gate: Gate = Field(default_factory=Gate, description="What a run waits for.")
+    hours: Hours | None = Field(default=None, description="When runs may start.")
+    schedule: Text | None = Field(default=None, description="Cron expression that starts the campaign.")
+    retry: Retry = Field(default_factory=Retry, description="Further attempts.")
+    timeouts: Timeouts = Field(default_factory=Timeouts, description="Limits of an attempt.")
+    breaker: Breaker = Field(default_factory=Breaker, description="Stops a campaign that only fails.")
+    gpus: list[Annotated[int, Field(ge=0)] | Text] | None = Field(
+        default=None, description="Indices or UUIDs of the GPUs that a run uses. Default: the first one, or the CPU."
+    )
+    notify: Notify | None = Field(default=None, description="Who is told, and of what.")
+    on_failure: Literal["continue", "pause", "stop"] | None = Field(
+        default=None, description="What a failed run does to the campaign."
+    )

@@ -1,0 +1,164 @@
+"""The specification of an experiment: exactly what is hashed, section by section.
+
+A section is built once for each distinct combination of the values in it, checked as a whole, and shared by all
+experiments that have it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lemctl.campaign.keys import copied
+from lemctl.campaign.layers import Source
+from lemctl.campaign.values import SECTIONS, Assignment
+
+SPEC_VERSION = 1
+
+#: The same text as `lem_runner.protocol.canonical_json`, without building an encoder for each call.
+canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+
+
+class SectionError(ValueError):
+    """Values that do not go together; `key` is the one to change."""
+
+    def __init__(self, key: str, message: str):
+        self.key = key
+        super().__init__(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One section: in the file's words, as specified, and as canonical JSON."""
+
+    values: Any
+    spec: Any
+    text: str
+
+
+@dataclass(slots=True)
+class SectionWriter:
+    """Builds sections from the campaign's own values and an experiment's assignments."""
+
+    base: Mapping[str, Any]
+    scoped: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    source: Source
+    texts: dict[str, Section] = field(default_factory=dict)
+
+    def section(self, name: str, backend: str, assignments: Iterable[Assignment]) -> Section:
+        """The section `name` for `backend`; raises `CampaignFileError` where its values do not go together."""
+        values = copied(self.base.get(name))
+        if isinstance(values, dict) and name in ("engine", "sampling"):
+            values.update(copied(self.scoped.get(backend, {}).get(name, {})))
+        # A scoped value is the more particular one, so it is written last.
+        for assignment in sorted(assignments, key=lambda item: item.scope is not None):
+            values = _assigned(values, assignment.path[1:], assignment.value)
+        try:
+            spec = _BUILDERS[name](values)
+        except SectionError as error:
+            swept = f"sweep.{error.key}"
+            key = swept if swept in self.source.lines else error.key
+            raise self.source.error(str(error), key) from None
+        text = canonical(spec)
+        # Equal sections are one object, so that identity tells whether two experiments share an engine.
+        return self.texts.setdefault(f"{name}{text}", Section(values, spec, text))
+
+
+def experiment_hash(backend: str, parts: Mapping[str, Section]) -> str:
+    """First 16 hex digits of the sha256 of the canonical JSON of the specification."""
+    text = (
+        f'{{"backend":{canonical(backend)},"engine":{parts["engine"].text},"measure":{parts["measure"].text},'
+        f'"model":{parts["model"].text},"sampling":{parts["sampling"].text},"spec_version":{SPEC_VERSION},'
+        f'"workload":{parts["workload"].text}}}'
+    )
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def assembled(backend: str, parts: Mapping[str, Section]) -> dict[str, Any]:
+    """The specification; its sections are shared with other experiments and must not be written to."""
+    return {"spec_version": SPEC_VERSION, "backend": backend, **{name: parts[name].spec for name in SECTIONS}}
+
+
+def _assigned(values: Any, path: tuple[str, ...], value: Any) -> Any:
+    if not path:
+        return value
+    tree = values
+    for name in path[:-1]:
+        inner = tree.get(name)
+        if inner is None:
+            inner = tree[name] = {}
+        tree = inner
+    tree[path[-1]] = value
+    return values
+
+
+def _model(values: Any) -> Any:
+    if values is None:
+        raise SectionError("model", "this key is required, here or in sweep")
+    return values
+
+
+def _engine(values: dict[str, Any]) -> dict[str, Any]:
+    return values
+
+
+def _sampling(values: dict[str, Any]) -> dict[str, Any]:
+    spec = {name: value for name, value in values.items() if value is not None}
+    if not spec.get("do_sample"):
+        for name in ("temperature", "top_p", "top_k"):
+            if name in spec:
+                raise SectionError(f"sampling.{name}", "has no effect without sampling.do_sample: true")
+    return spec
+
+
+def _workload(values: dict[str, Any]) -> dict[str, Any]:
+    dataset, random, load = values["dataset"], values["random"], values["load"]
+    if dataset is None:
+        raise SectionError("workload.dataset", "this key is required, here or in sweep: file:NAME or random")
+    input_len = random.get("input_len") if random else None
+    if dataset["kind"] == "random" and input_len is None:
+        raise SectionError("workload.dataset", "random prompts need their length: random: {input_len: 512}")
+    if dataset["kind"] != "random" and input_len is not None:
+        raise SectionError("workload.random", "has no effect without dataset: random")
+    if dataset["kind"] == "random" and values["template"] != "none":
+        raise SectionError("workload.template", "random token ids take no template")
+    if load["batch_size"] > values["prompts"]:
+        raise SectionError(
+            "workload.load.batch_size",
+            f"a batch of {load['batch_size']} is never reached with {values['prompts']} prompts",
+        )
+    return {
+        "dataset": {**dataset, "input_len": input_len},
+        "prompts": values["prompts"],
+        "seed": values["seed"],
+        "template": values["template"],
+        "max_new_tokens": values["max_new_tokens"],
+        "output": values["output"],
+        "load": {"mode": load["mode"], "batch_size": load["batch_size"], "batching": load["batching"]},
+    }
+
+
+def _measure(values: dict[str, Any]) -> dict[str, Any]:
+    warmup = values["warmup"]
+    steady = warmup["kind"] == "steady"
+    if steady and warmup["min"] > warmup["max"]:
+        raise SectionError("measure.warmup.min", "the least warm-up is longer than the longest")
+    return {
+        "window_s": values["window"],
+        "one_pass": values["window"] is None,
+        # Only a steady warm-up has a least duration; written as 0 elsewhere, it cannot tell two experiments apart.
+        "warmup": {"kind": warmup["kind"], "min_s": warmup["min"] if steady else 0.0, "max_s": warmup["max"]},
+        "baseline_s": values["baseline"],
+    }
+
+
+_BUILDERS = {
+    "model": _model,
+    "engine": _engine,
+    "sampling": _sampling,
+    "workload": _workload,
+    "measure": _measure,
+}
