@@ -1,0 +1,54 @@
+# make demo and make test work on a fresh machine: what they need is fetched, installed or built first, and said.
+# ENGINE=docker|local decides how engines run; PYTEST_ARGS goes to pytest.
+.DEFAULT_GOAL := help
+PYTEST_ARGS ?=
+
+.PHONY: help setup demo test test-fast lint format docs docs-check bench lock engine image engine-venv clean
+
+help: ## Show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
+
+setup: ## Make .venv with lemctl and its tools
+	@scripts/setup.sh
+
+demo: setup ## Measure a real small model: engine, model, campaign, report
+	@scripts/demo.sh
+
+test: setup lint docs-check ## Everything, with real Docker and a real engine, as CI runs it
+	@scripts/test.sh $(PYTEST_ARGS)
+
+test-fast: setup ## Without Docker and without torch
+	@.venv/bin/python -m pytest -m "not docker and not engine and not gpu and not slow" $(PYTEST_ARGS)
+
+lint: setup ## Ruff, its formatter and mypy
+	@.venv/bin/ruff check --quiet .
+	@.venv/bin/ruff format --quiet --check .
+	@.venv/bin/mypy --no-error-summary
+
+format: setup ## Let ruff put the code into shape
+	@.venv/bin/ruff check --quiet --fix .
+	@.venv/bin/ruff format --quiet .
+
+docs: setup ## Generate the documentation of commands, campaign file and schema
+	@.venv/bin/python -m lemctl.cli.docs
+
+docs-check: setup ## Fail when that documentation is stale
+	@.venv/bin/python -m lemctl.cli.docs --check
+
+bench: setup ## The benchmarks of lemctl itself
+	@for file in bench/bench_*.py; do .venv/bin/python "$$file" || exit 1; done
+
+lock: ## Write constraints.txt anew with the newest versions
+	@scripts/lock.sh
+
+engine: ## Make sure that a Docker engine with Compose answers
+	@scripts/docker-engine.sh
+
+image: engine ## Build the image of the pytorch engine
+	@scripts/pytorch-image.sh
+
+engine-venv: setup ## Make .venv-pytorch, the interpreter of the local executor
+	@scripts/engine-venv.sh
+
+clean: ## Remove what was made here; what was measured and the user's cache stay
+	@rm -rf .venv .venv-pytorch build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache/test-models

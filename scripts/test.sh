@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Every test, with everything they need: a real Docker engine, the images, the engine interpreter, a real small model.
+#
+# Without a Docker engine the tests that need one are left out, in so many words; in CI (CI=true) that is a failure.
+set -euo pipefail
+
+cd "$(dirname "$0")/.."
+export LEM_TEST_MODELS="$PWD/.cache/test-models"
+export LEM_PYTHON_PYTORCH="${LEM_PYTHON_PYTORCH:-$PWD/.venv-pytorch/bin/python}"
+export LEM_IMAGE_PYTORCH="${LEM_IMAGE_PYTORCH:-lemctl/pytorch:cpu}"
+
+scripts/engine-venv.sh
+code=0
+scripts/docker-engine.sh || code=$?
+selection=()
+if [ "$code" = 0 ]; then
+    scripts/pytorch-image.sh
+    LEM_IMAGE_REPLAY="$(scripts/base-image.sh)"
+    export LEM_IMAGE_REPLAY LEM_TEST_NEEDS_DOCKER=1
+elif [ "$code" = 3 ] && [ "${CI:-}" != true ]; then
+    echo "test: no Docker engine here: the tests marked docker are left out" >&2
+    selection=(-m "not docker")
+else
+    exit "$code"
+fi
+.venv/bin/python scripts/fetch_demo_model.py "$LEM_TEST_MODELS" --python "$LEM_PYTHON_PYTORCH"
+
+.venv/bin/python -m pytest "${selection[@]}" "$@"
