@@ -59,6 +59,7 @@ class _Collector:
     writer: SectionWriter
     found: dict[str, Experiment] = field(default_factory=dict)
     engines: list[Engine] = field(default_factory=list)
+    models: dict[str, str] = field(default_factory=dict)
     hits: list[int] = field(default_factory=list)
     duplicates: int = 0
 
@@ -67,9 +68,11 @@ class _Collector:
         if digest in self.found:
             self.duplicates += 1
             return
-        model = parts["model"].spec
-        self.found[digest] = Experiment(digest, backend, model_name(model), assembled(backend, parts), axes)
-        self.engines.append((backend, parts["model"].text, parts["engine"].text))
+        model = parts["model"]
+        if model.text not in self.models:
+            self.models[model.text] = model_name(model.spec)
+        self.found[digest] = Experiment(digest, backend, self.models[model.text], assembled(backend, parts), axes)
+        self.engines.append((backend, model.text, parts["engine"].text))
 
     def excluded(self, backend: str, parts: Mapping[str, Section]) -> bool:
         out = False
@@ -143,21 +146,25 @@ def _by_backend(campaign: CampaignFile, grid: Sequence[Axis]) -> Iterator[tuple[
 
 
 def _expand(collector: _Collector, backend: str, axes: Sequence[Axis]) -> None:
-    """Every cell of a grid. Sections are kept by the choices on the axes that touch them."""
+    """Every cell of a grid. A section is built once for each choice on the axes that touch it."""
+    writer = collector.writer
     touching = {
         name: [n for n, axis in enumerate(axes) if any(part.path[0] == name for part in axis.alternatives[0])]
         for name in SECTIONS
     }
+    constant = {name: writer.section(name, backend, ()) for name, touched in touching.items() if not touched}
+    varying: list[tuple[str, list[int], dict[tuple[int, ...], Section]]] = [
+        (name, touched, {}) for name, touched in touching.items() if touched
+    ]
     shown = [[{part.key: part.shown for part in choice} for choice in axis.alternatives] for axis in axes]
-    kept: dict[str, dict[tuple[int, ...], Section]] = {name: {} for name in SECTIONS}
     for cell in itertools.product(*(range(len(axis.alternatives)) for axis in axes)):
-        parts = {}
-        for name, touched in touching.items():
+        parts = constant.copy()
+        for name, touched, kept in varying:
             choices = tuple([cell[n] for n in touched])
-            section = kept[name].get(choices)
+            section = kept.get(choices)
             if section is None:
                 assignments = [part for n in touched for part in axes[n].alternatives[cell[n]] if part.path[0] == name]
-                section = kept[name][choices] = collector.writer.section(name, backend, assignments)
+                section = kept[choices] = writer.section(name, backend, assignments)
             parts[name] = section
         if not collector.excluded(backend, parts):
             labels: dict[str, Any] = {}

@@ -269,7 +269,9 @@ class Campaign(Section):
         "experiments shuffled within an engine. `shuffled`: all runs at random. `as_written`: cycle by cycle.",
     )
     seed: Seed = Field(default=0, description="Seed of the order.")
-    reload_each_block: bool = Field(default=False, description="Load the engine anew in every block, or for every run.")
+    reload_each_block: bool = Field(
+        default=False, description="Load the engine anew where a cycle begins, though it stays the same."
+    )
     isolation: Isolation = Field(
         default="engine",
         description="What consecutive runs of one engine share: the session, only the container, or nothing.",

@@ -12,9 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lemctl.campaign.keys import copied
 from lemctl.campaign.layers import Source
-from lemctl.campaign.values import SECTIONS, Assignment
+from lemctl.campaign.values import Assignment
 
 SPEC_VERSION = 1
 
@@ -50,9 +49,9 @@ class SectionWriter:
 
     def section(self, name: str, backend: str, assignments: Iterable[Assignment]) -> Section:
         """The section `name` for `backend`; raises `CampaignFileError` where its values do not go together."""
-        values = copied(self.base.get(name))
-        if isinstance(values, dict) and name in ("engine", "sampling"):
-            values.update(copied(self.scoped.get(backend, {}).get(name, {})))
+        values = self.base.get(name)
+        if name in ("engine", "sampling"):
+            values = {**(values or {}), **self.scoped.get(backend, {}).get(name, {})}
         # A scoped value is the more particular one, so it is written last.
         for assignment in sorted(assignments, key=lambda item: item.scope is not None):
             values = _assigned(values, assignment.path[1:], assignment.value)
@@ -70,7 +69,7 @@ class SectionWriter:
 def experiment_hash(backend: str, parts: Mapping[str, Section]) -> str:
     """First 16 hex digits of the sha256 of the canonical JSON of the specification."""
     text = (
-        f'{{"backend":{canonical(backend)},"engine":{parts["engine"].text},"measure":{parts["measure"].text},'
+        f'{{"backend":"{backend}","engine":{parts["engine"].text},"measure":{parts["measure"].text},'
         f'"model":{parts["model"].text},"sampling":{parts["sampling"].text},"spec_version":{SPEC_VERSION},'
         f'"workload":{parts["workload"].text}}}'
     )
@@ -79,20 +78,23 @@ def experiment_hash(backend: str, parts: Mapping[str, Section]) -> str:
 
 def assembled(backend: str, parts: Mapping[str, Section]) -> dict[str, Any]:
     """The specification; its sections are shared with other experiments and must not be written to."""
-    return {"spec_version": SPEC_VERSION, "backend": backend, **{name: parts[name].spec for name in SECTIONS}}
+    return {
+        "spec_version": SPEC_VERSION,
+        "backend": backend,
+        "model": parts["model"].spec,
+        "engine": parts["engine"].spec,
+        "sampling": parts["sampling"].spec,
+        "workload": parts["workload"].spec,
+        "measure": parts["measure"].spec,
+    }
 
 
 def _assigned(values: Any, path: tuple[str, ...], value: Any) -> Any:
+    """`values` with `value` at `path`: new mappings along the path, the rest shared."""
     if not path:
         return value
-    tree = values
-    for name in path[:-1]:
-        inner = tree.get(name)
-        if inner is None:
-            inner = tree[name] = {}
-        tree = inner
-    tree[path[-1]] = value
-    return values
+    inner = values or {}
+    return {**inner, path[0]: _assigned(inner.get(path[0]), path[1:], value)}
 
 
 def _model(values: Any) -> Any:

@@ -1,0 +1,216 @@
+"""How long a plan takes and what it writes, before it is started. Pure: history comes as an argument.
+
+Every figure says what it rests on: runs of the same experiment (`measured`), other runs of that backend and model
+(`like`), or the constants below (`guess`).
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from lemctl.campaign.order import loads
+from lemctl.campaign.plan import Experiment, Plan, engine_of
+
+Ground = Literal["measured", "like", "guess"]
+
+# The guesses: of the right order for a model of some billion parameters on one GPU; history replaces them.
+GUESS_LOAD_S = 45.0
+GUESS_COOL_S = 90.0
+GUESS_STEADY_S = 60.0
+GUESS_STEP_S = 0.03
+GUESS_PREFILL_S = 0.2
+#: Samples after the window, and writing the records.
+TAIL_S = 2.0
+
+# Rows a second of one GPU's counter, power and environment series at their default periods, and SQLite's bytes a row.
+_SAMPLE_ROWS_PER_S = 25.0
+_IDLE_ROWS_PER_S = 1.0
+_BYTES_PER_SAMPLE = 48
+_BYTES_PER_REQUEST = 250
+_BYTES_PER_TOKEN_TIME = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Phases:
+    """Seconds that runs spend. In history `loading_s` is None where the engine was open already."""
+
+    measuring_s: float = 0.0
+    cooling_s: float = 0.0
+    baseline_s: float = 0.0
+    warmup_s: float = 0.0
+    loading_s: float | None = None
+
+    @property
+    def total_s(self) -> float:
+        """All phases."""
+        return self.measuring_s + self.cooling_s + self.baseline_s + self.warmup_s + (self.loading_s or 0.0)
+
+
+History = Mapping[str, Sequence[Phases]]
+Likeness = Mapping[tuple[str, str], Sequence[Phases]]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a plan takes. `grounds` counts runs by what their figures rest on, `load_grounds` the engine loads."""
+
+    runs: int
+    runs_by_backend: dict[str, int]
+    experiments_by_backend: dict[str, int]
+    engine_loads: int
+    phases: Phases
+    grounds: dict[Ground, int]
+    load_grounds: dict[Ground, int]
+    sample_bytes: int
+    request_bytes: int
+
+    @property
+    def total_s(self) -> float:
+        """The whole campaign, without retries."""
+        return self.phases.total_s
+
+    @property
+    def measuring_share(self) -> float:
+        """Which part of the time is measured, 0 to 1."""
+        return self.phases.measuring_s / self.total_s if self.total_s else 0.0
+
+    @property
+    def source(self) -> Ground:
+        """The weakest ground that any run rests on."""
+        return "guess" if self.grounds["guess"] else "like" if self.grounds["like"] else "measured"
+
+
+def estimate(
+    plan: Plan, history: History | None = None, like: Likeness | None = None, sensors: bool = True
+) -> Estimate:
+    """The estimate of `plan`. `history` is by experiment hash, `like` by (backend, model); without `sensors` there is
+    neither cooling nor baseline, only the gate's gap."""
+    history, like = history or {}, like or {}
+    cycles = _cycles(plan)
+    gate = plan.document["gate"]
+    measuring_s = cooling_s = baseline_s = warmup_s = samples = requests = 0.0
+    grounds: Counter[Ground] = Counter()
+    counted: Counter[str] = Counter()
+    for experiment, times in zip(plan.experiments, cycles, strict=True):
+        phases, ground = _run(experiment, history, like, gate, sensors)
+        grounds[ground] += times
+        counted[experiment.backend] += times
+        measuring_s += times * phases.measuring_s
+        cooling_s += times * phases.cooling_s
+        baseline_s += times * phases.baseline_s
+        warmup_s += times * phases.warmup_s
+        samples += times * _sample_bytes(phases) if sensors else 0.0
+        requests += times * _request_bytes(experiment.spec["workload"], phases.measuring_s)
+    load_s, load_grounds = _loading(plan, history, like)
+    return Estimate(
+        runs=len(plan.runs),
+        runs_by_backend=dict(counted),
+        experiments_by_backend=dict(Counter(experiment.backend for experiment in plan.experiments)),
+        engine_loads=sum(load_grounds.values()),
+        phases=Phases(measuring_s, cooling_s, baseline_s, warmup_s, load_s),
+        grounds={"measured": grounds["measured"], "like": grounds["like"], "guess": grounds["guess"]},
+        load_grounds=load_grounds,
+        sample_bytes=int(samples),
+        request_bytes=int(requests),
+    )
+
+
+def loaded_runs(plan: Plan) -> list[bool]:
+    """For each run in order: must an engine be loaded for it?"""
+    if plan.document["isolation"] != "engine":
+        return [True] * len(plan.runs)
+    engines = [engine_of(experiment) for experiment in plan.experiments]
+    return loads(
+        [engines[run.experiment] for run in plan.runs],
+        [run.cycle for run in plan.runs],
+        bool(plan.document["reload_each_block"]),
+    )
+
+
+def _cycles(plan: Plan) -> list[int]:
+    counts = [0] * len(plan.experiments)
+    for run in plan.runs:
+        counts[run.experiment] += 1
+    return counts
+
+
+def _run(
+    experiment: Experiment, history: History, like: Likeness, gate: Mapping[str, Any], sensors: bool
+) -> tuple[Phases, Ground]:
+    if past := history.get(experiment.hash):
+        return _median(past), "measured"
+    guess = _guessed(experiment.spec, gate, sensors)
+    if past := like.get((experiment.backend, experiment.model)):
+        known = _median(past)
+        # The window is stated; only where it is one pass does another run's duration say more than the statement.
+        measuring_s = known.measuring_s if experiment.spec["measure"]["one_pass"] else guess.measuring_s
+        return Phases(measuring_s, known.cooling_s, known.baseline_s, known.warmup_s), "like"
+    return guess, "guess"
+
+
+def _guessed(spec: Mapping[str, Any], gate: Mapping[str, Any], sensors: bool) -> Phases:
+    measure, workload = spec["measure"], spec["workload"]
+    warmup = measure["warmup"]
+    batch_s = _batch_s(workload)
+    batches = -(-workload["prompts"] // workload["load"]["batch_size"])
+    window_s = batches * batch_s if measure["one_pass"] else max(measure["window_s"], batch_s)
+    if gate["kind"] == "cool" and sensors:
+        cooling_s = min(GUESS_COOL_S, gate["max_s"])
+    else:
+        cooling_s = 0.0 if gate["kind"] == "steady" else gate["gap_s"]
+    steady_s = min(max(GUESS_STEADY_S, warmup["min_s"], batch_s), warmup["max_s"])
+    warmup_s = {"none": 0.0, "one_batch": batch_s, "steady": steady_s}[warmup["kind"]]
+    baseline_s = 2 * measure["baseline_s"] if sensors else 0.0
+    return Phases(window_s + TAIL_S, cooling_s, baseline_s, warmup_s)
+
+
+def _batch_s(workload: Mapping[str, Any]) -> float:
+    return GUESS_PREFILL_S + GUESS_STEP_S * float(workload["max_new_tokens"])
+
+
+def _median(past: Sequence[Phases]) -> Phases:
+    return Phases(
+        statistics.median(phases.measuring_s for phases in past),
+        statistics.median(phases.cooling_s for phases in past),
+        statistics.median(phases.baseline_s for phases in past),
+        statistics.median(phases.warmup_s for phases in past),
+    )
+
+
+def _loading(plan: Plan, history: History, like: Likeness) -> tuple[float, dict[Ground, int]]:
+    """Seconds of all loads, and how many rest on what."""
+    total_s = 0.0
+    grounds: dict[Ground, int] = {"measured": 0, "like": 0, "guess": 0}
+    known: dict[int, tuple[float, Ground]] = {}
+    for run, loaded in zip(plan.runs, loaded_runs(plan), strict=True):
+        if loaded:
+            if run.experiment not in known:
+                known[run.experiment] = _load(plan.experiments[run.experiment], history, like)
+            one_s, ground = known[run.experiment]
+            total_s += one_s
+            grounds[ground] += 1
+    return total_s, grounds
+
+
+def _load(experiment: Experiment, history: History, like: Likeness) -> tuple[float, Ground]:
+    own = [past.loading_s for past in history.get(experiment.hash, ()) if past.loading_s is not None]
+    if own:
+        return statistics.median(own), "measured"
+    key = (experiment.backend, experiment.model)
+    others = [past.loading_s for past in like.get(key, ()) if past.loading_s is not None]
+    return (statistics.median(others), "like") if others else (GUESS_LOAD_S, "guess")
+
+
+def _sample_bytes(phases: Phases) -> float:
+    busy_s = phases.measuring_s + phases.baseline_s + phases.warmup_s
+    return _BYTES_PER_SAMPLE * (busy_s * _SAMPLE_ROWS_PER_S + phases.cooling_s * _IDLE_ROWS_PER_S)
+
+
+def _request_bytes(workload: Mapping[str, Any], measuring_s: float) -> float:
+    batch_size = workload["load"]["batch_size"]
+    served = max(workload["prompts"], batch_size * measuring_s / _batch_s(workload))
+    return float(served * (_BYTES_PER_REQUEST + _BYTES_PER_TOKEN_TIME * workload["max_new_tokens"]))

@@ -1,0 +1,87 @@
+"""GPU memory that an experiment needs: weights, KV cache, and a margin, from the model's own configuration.
+
+An upper estimate for the check before a night, deliberately not a model of any engine's allocator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+MARGIN = 0.20
+#: Prompt tokens assumed where the prompts were not counted yet.
+ASSUMED_INPUT_LEN = 512
+
+_DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1}
+#: The names that model families give to the same figure.
+_NAMES: Mapping[str, tuple[str, ...]] = {
+    "layers": ("num_hidden_layers", "n_layer", "num_layers"),
+    "hidden": ("hidden_size", "n_embd", "d_model"),
+    "heads": ("num_attention_heads", "n_head", "num_heads"),
+    "vocabulary": ("vocab_size",),
+}
+#: Families whose feed-forward block has two matrices; in the others a gate makes it three.
+_UNGATED = frozenset({"gpt2", "gpt_neo", "gpt_neox", "gptj", "opt", "bloom", "falcon", "phi", "mpt", "starcoder2"})
+
+
+@dataclass(frozen=True, slots=True)
+class VramNeed:
+    """Bytes needed, or None with the reason why they are not known."""
+
+    weights_bytes: int | None = None
+    kv_bytes: int | None = None
+    total_bytes: int | None = None
+    reason: str | None = None
+
+
+def vram_needed(spec: Mapping[str, Any], config: Mapping[str, Any] | None, input_len: int | None = None) -> VramNeed:
+    """What the experiment `spec` needs with the model configuration `config` (as in `config.json`).
+
+    `input_len` is the longest prompt in tokens where it is known; random prompts know theirs.
+    """
+    config = config if config is not None else spec["model"]["config"]
+    if config is None:
+        return VramNeed(reason="the model's configuration is not at hand")
+    if isinstance(text := config.get("text_config"), Mapping):
+        config = {**config, **text}
+    figures = {what: _figure(config, names) for what, names in _NAMES.items()}
+    missing = [_NAMES[what][0] for what, value in figures.items() if value is None]
+    if missing:
+        return VramNeed(reason=f"the model's configuration does not state {', '.join(missing)}")
+    layers, hidden, heads, vocabulary = (figures[name] or 0 for name in ("layers", "hidden", "heads", "vocabulary"))
+    item_bytes = _dtype_bytes(spec["engine"].get("dtype", "auto"), config)
+    head_dim = _figure(config, ("head_dim",)) or hidden // max(heads, 1)
+    kv_heads = _figure(config, ("num_key_value_heads", "num_kv_heads")) or heads
+    attention = hidden * head_dim * (2 * heads + 2 * kv_heads)
+    embeddings = vocabulary * hidden * (1 if config.get("tie_word_embeddings") else 2)
+    weights = (layers * (attention + _feed_forward(config, hidden)) + embeddings) * item_bytes
+    workload = spec["workload"]
+    length = (workload["dataset"]["input_len"] or input_len or ASSUMED_INPUT_LEN) + workload["max_new_tokens"]
+    kv = 2 * layers * kv_heads * head_dim * item_bytes * workload["load"]["batch_size"] * length
+    return VramNeed(weights, kv, int((weights + kv) * (1 + MARGIN)))
+
+
+def _figure(config: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
+    for name in names:
+        value = config.get(name)
+        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+            return value
+    return None
+
+
+def _feed_forward(config: Mapping[str, Any], hidden: int) -> int:
+    """Parameters of one layer's feed-forward block, all experts of a mixture counted."""
+    matrices = 2 if config.get("model_type") in _UNGATED else 3
+    width = _figure(config, ("intermediate_size", "n_inner", "ffn_dim")) or 4 * hidden
+    experts = _figure(config, ("num_local_experts", "num_experts", "n_routed_experts"))
+    if experts is None:
+        return matrices * hidden * width
+    expert_width = _figure(config, ("moe_intermediate_size",)) or width
+    shared = (_figure(config, ("n_shared_experts",)) or 0) * expert_width
+    return matrices * hidden * (experts * expert_width + shared)
+
+
+def _dtype_bytes(dtype: str, config: Mapping[str, Any]) -> int:
+    saved = config.get("dtype") or config.get("torch_dtype") or "float32"
+    return _DTYPE_BYTES.get(str(saved if dtype == "auto" else dtype).removeprefix("torch."), 4)
