@@ -10,6 +10,7 @@ the Compose plugin below it (one process group) when the engine hangs.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -242,6 +243,8 @@ class Containers:
     def _client(self, timeout_s: float | None, spec: ContainerSpec | None = None) -> DockerClient:
         from python_on_whales import DockerClient
 
+        if shutil.which("docker") is None:
+            raise EngineUnavailable("the docker client is not installed; install Docker, or use the local executor")
         limit = ["timeout", f"--kill-after={KILL_AFTER_S:g}", f"{timeout_s:g}"] if timeout_s else []
         if spec is None:
             return DockerClient(host=self._host, client_call=[*limit, "docker"], client_type="docker")
@@ -300,7 +303,7 @@ def _translated(doing: str, image: str | None = None) -> Iterator[None]:
     try:
         yield
     except ClientNotFoundError as error:
-        raise EngineUnavailable(f"the docker client is not installed (while {doing})", str(error)) from error
+        raise EngineUnavailable(f"the docker client cannot be run while {doing}", str(error)) from error
     except ParsingError as error:
         raise ContainerFault(f"the engine's answer was not understood while {doing}", str(error)) from error
     except NoSuchImage as error:
