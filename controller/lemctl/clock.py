@@ -1,0 +1,91 @@
+"""Time as an argument: one true clock, and one that a simulation or a test moves.
+
+Durations are monotonic nanoseconds, timestamps are UTC. Nothing else in lemctl reads a clock.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Protocol
+
+BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")
+
+
+class Clock(Protocol):
+    """What lemctl asks of time."""
+
+    def monotonic_ns(self) -> int:
+        """Nanoseconds on an axis that never steps; the same axis in every process and container of this boot."""
+        ...
+
+    def utc(self) -> datetime:
+        """The wall clock, aware, UTC."""
+        ...
+
+    def wait(self, event: threading.Event, timeout_s: float) -> bool:
+        """Wait until `event` is set, at most `timeout_s`; True when it is set."""
+        ...
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def monotonic_ns(self) -> int:
+        """`time.monotonic_ns()`."""
+        return time.monotonic_ns()
+
+    def utc(self) -> datetime:
+        """Now, aware, UTC."""
+        return datetime.now(UTC)
+
+    def wait(self, event: threading.Event, timeout_s: float) -> bool:
+        """Wait in real time."""
+        return event.wait(max(0.0, timeout_s))
+
+
+class SimulatedClock:
+    """A clock that moves only when somebody waits: a week passes in as long as its decisions take."""
+
+    def __init__(self, start_utc: datetime, start_mono_ns: int = 0):
+        self._utc0 = start_utc
+        self._mono0_ns = start_mono_ns
+        self._elapsed_ns = 0
+        self._lock = threading.Lock()
+
+    def monotonic_ns(self) -> int:
+        """Simulated monotonic time."""
+        with self._lock:
+            return self._mono0_ns + self._elapsed_ns
+
+    def utc(self) -> datetime:
+        """Simulated wall time."""
+        with self._lock:
+            return self._utc0 + timedelta(microseconds=self._elapsed_ns // 1000)
+
+    def wait(self, event: threading.Event, timeout_s: float) -> bool:
+        """Move on by the timeout at once, unless the event is set already."""
+        if event.is_set():
+            return True
+        self.advance(timeout_s)
+        return event.is_set()
+
+    def advance(self, seconds: float) -> None:
+        """Move time on."""
+        with self._lock:
+            self._elapsed_ns += max(0, round(seconds * 1e9))
+
+
+def boot_id() -> str:
+    """The kernel's id of this boot; monotonic times of different boots do not compare."""
+    try:
+        return BOOT_ID_FILE.read_text().strip()
+    except OSError:
+        return "unknown"
+
+
+def utc_text(moment: datetime) -> str:
+    """ISO 8601 with microseconds and Z: sorts as text."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

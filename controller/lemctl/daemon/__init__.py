@@ -1,0 +1,1 @@
+"""The daemon: where campaign, store, engines, gate, meters and judge meet. Read `experiment.py` first."""

@@ -1,0 +1,212 @@
+"""One run, one page: open the engine, wait until the device is cool, measure, judge, save.
+
+Whatever happens on the way ends the attempt with an outcome and the run with a status, in one transaction; only what
+keeps the daemon from writing its state (`CannotGoOn`) passes through, and then the next start finds the attempt.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lemctl.cancel import Cancel
+from lemctl.daemon.instruments import BaselineKind, BaselineRecord, GateRecord, GateSpec
+from lemctl.daemon.judging import Judged, judge_attempt
+from lemctl.daemon.lanes import EngineNeed, Lane, OpenSession, engine_parts
+from lemctl.daemon.retries import after_failure, after_interruption
+from lemctl.daemon.specs import Located, run_spec
+from lemctl.daemon.tale import Tale
+from lemctl.engines.backends import BACKENDS
+from lemctl.engines.events import Finished
+from lemctl.engines.session import Limits
+from lemctl.errors import CancelledByPerson, CannotGoOn, Interrupted, PersonsMistake, RunFailed
+from lemctl.store import moves, read_runs, sessions
+from lemctl.store.campaigns import QueuedRun, skip_cycles
+from lemctl.store.moves import Attempt
+from lemctl.store.status import Cancelled
+
+
+@dataclass(frozen=True)
+class World:
+    """What an experiment needs beside its lane: the runner's hash, where models and prompts lie, what the host is."""
+
+    runner_hash: str
+    locate: Callable[[dict[str, Any]], Located]
+    environments: Callable[[OpenSession], list[tuple[str, str, str]]]
+    back_off_scale: float = 1.0
+
+
+def run_experiment(run: QueuedRun, lane: Lane, world: World, cancel: Cancel) -> None:
+    """One attempt at a run, from Starting to its end."""
+    with lane.store.transaction() as tx:
+        attempt = moves.begin_attempt(tx, run.id, lane.name, lane.clock, lane.boot_id, lane.store.host_id())
+    tale = Tale(lane, run, attempt)
+    try:
+        judged = _attempt(run, lane, world, cancel, attempt, tale)
+        if judged.verdict == "INVALID":
+            raise RunFailed("invalid", "; ".join(f.text for f in judged.findings if f.severity == "INVALID"))
+        _save(lane, attempt, judged, tale)
+    except CannotGoOn:
+        lane.end_session("failed", "the daemon cannot go on")
+        raise
+    except (Interrupted, CancelledByPerson) as end:
+        lane.end_session("failed", str(end) or type(end).__name__)
+        _end_without_fault(run, lane, attempt, end, tale)
+    except RunFailed as fault:
+        if fault.kind != "invalid":
+            lane.end_session("failed", f"{fault.kind}: {fault.message}")
+        _end_failed(run, lane, world, attempt, fault, tale)
+    except Exception as error:  # noqa: BLE001 - the one place: whatever it was, it is recorded and the campaign goes on
+        lane.end_session("failed", f"internal error: {error}")
+        kind = "infra"
+        message = str(error) if isinstance(error, PersonsMistake) else f"internal error: {type(error).__name__}: {error}"
+        _end_failed(run, lane, world, attempt, RunFailed(kind, message, traceback.format_exc()), tale)
+    finally:
+        tale.end()
+
+
+def _attempt(run: QueuedRun, lane: Lane, world: World, cancel: Cancel, attempt: Attempt, tale: Tale) -> Judged:
+    document, spec = run.campaign.document, run.spec
+
+    tale.phase("starting")
+    need = engine_need(run, lane, world)
+    opened = lane.engine(need, cancel)
+    tale.engine(opened)
+    with lane.store.transaction() as tx:
+        sessions.attach(tx, attempt.id, opened.row)
+        for kind, digest, text in world.environments(opened):
+            sessions.add_environment(tx, attempt.id, kind, digest, text, lane.clock)
+
+    tale.phase("loading")
+    runner_spec = run_spec(spec, world.locate(spec), lane.executor.path_of, need.key)
+    loaded = opened.session.load(attempt.uuid, runner_spec, cancel, tale.on_event)
+    opened.is_loaded = True
+
+    with lane.store.transaction() as tx:
+        moves.to_cooling(tx, attempt, lane.clock)
+    tale.phase("cooling")
+    gate = _gate(document, opened, lane, cancel, tale)
+    tale.phase("baseline")
+    before = _baseline("B2_before", spec, opened, lane, cancel, tale)
+
+    with lane.store.transaction() as tx:
+        moves.to_running(tx, attempt, lane.clock)
+    tale.phase("warmup")
+    lane.instruments.begin_attempt(attempt.id)
+    finished = opened.session.go(attempt.uuid, cancel, tale.on_event)
+    watched = lane.instruments.end_attempt(finished.result.windows)
+    tale.phase("baseline")
+    after = _baseline("B2_after", spec, opened, lane, cancel, tale)
+
+    tale.phase("judging")
+    tale.note(_facts(opened, loaded, finished, gate))
+    _keep_baselines(lane, attempt, [before, after])
+    judged = judge_attempt(spec, finished, gate, [before, after], watched)
+    tale.judged = judged
+    return judged
+
+
+def engine_need(run: QueuedRun, lane: Lane, world: World) -> EngineNeed:
+    """What this run asks of its lane. Raises `RunFailed` where the place cannot be named (no engine, no image)."""
+    document, spec = run.campaign.document, run.spec
+    backend = BACKENDS[spec["backend"]]
+    key, parts = engine_parts(spec, lane.executor.identity(backend), world.runner_hash, lane.gpus)
+    block = run.cycle if document["reload_each_block"] else None
+    return EngineNeed(backend, key, parts, document["isolation"], block, Limits(**document["timeouts"]))
+
+
+def _gate(document: dict[str, Any], opened: OpenSession, lane: Lane, cancel: Cancel, tale: Tale) -> GateRecord:
+    spec = GateSpec(**document["gate"])
+
+    def idle(seconds: float) -> None:
+        opened.session.idle(cancel, seconds)
+
+    gate = lane.instruments.gate(spec, idle, cancel, tale.waits_for)
+    cancel.raise_if_set()
+    return gate
+
+
+def _baseline(
+    kind: BaselineKind, spec: dict[str, Any], opened: OpenSession, lane: Lane, cancel: Cancel, tale: Tale
+) -> BaselineRecord:
+    seconds: float = spec["measure"]["baseline_s"]
+    if seconds == 0:
+        return BaselineRecord(kind, None, None, "not asked for")
+
+    def idle(wait_s: float) -> None:
+        opened.session.idle(cancel, wait_s)
+
+    record = lane.instruments.baseline(kind, seconds, idle, tale.waits_for)
+    if kind != "B2_after":  # then the result stands already, and beats a cancel
+        cancel.raise_if_set()
+    return record
+
+
+def _facts(opened: OpenSession, loaded: dict[str, Any], finished: Finished, gate: GateRecord) -> dict[str, Any]:
+    return {
+        "isolation": opened.need.isolation,
+        "session": opened.uuid,
+        "session_dir": str(opened.folder),
+        "engine_reused": bool(loaded.get("reused")),
+        "gate": asdict(gate),
+        "effective": finished.result.effective,
+        "memory": finished.result.memory,
+        "warmup": finished.result.warmup,
+    }
+
+
+def _keep_baselines(lane: Lane, attempt: Attempt, records: list[BaselineRecord]) -> None:
+    with lane.store.transaction() as tx:
+        for r in records:
+            sessions.add_baseline(tx, attempt.id, r.kind, r.power_w, r.uncertainty_w, r.reason, lane.clock)
+
+
+def _save(lane: Lane, attempt: Attempt, judged: Judged, tale: Tale) -> None:
+    assert judged.verdict != "INVALID"
+    tale.phase("writing")
+    with lane.store.transaction() as tx:
+        moves.note_facts(tx, attempt.id, tale.facts())
+        moves.end_ok(tx, attempt, lane.clock, judged.verdict, judged.windows, judged.metrics, judged.findings)
+
+
+def _end_failed(run: QueuedRun, lane: Lane, world: World, attempt: Attempt, fault: RunFailed, tale: Tale) -> None:
+    judged = tale.judged if fault.kind == "invalid" else None
+    with lane.store.transaction() as tx:
+        past = read_runs.past_attempts(tx, run.id, attempt.id)
+        retry_max: int = run.campaign.document["retry"]["max"]
+        fate = after_failure(
+            attempt.id, fault.kind, fault.message, past, retry_max, lane.clock.utc(), world.back_off_scale
+        )
+        moves.note_facts(tx, attempt.id, tale.facts())
+        moves.end_failed(
+            tx,
+            attempt,
+            lane.clock,
+            fault.kind,
+            fault.message,
+            fault.detail,
+            fate.status,
+            judged.windows if judged else (),
+            judged.metrics if judged else (),
+            judged.findings if judged else (),
+        )
+        if fate.skip_experiment:
+            reason = f"cycle {run.cycle} failed twice with {fault.kind}: {fault.message}"
+            skip_cycles(tx, run.campaign, run.experiment, reason, lane.clock, "daemon")
+
+
+def _end_without_fault(
+    run: QueuedRun, lane: Lane, attempt: Attempt, end: Interrupted | CancelledByPerson, tale: Tale
+) -> None:
+    text = str(end)
+    with lane.store.transaction() as tx:
+        moves.note_facts(tx, attempt.id, tale.facts())
+        if isinstance(end, CancelledByPerson):
+            then = Cancelled(reason=text)
+            moves.end_without_fault(tx, attempt.id, run.id, lane.clock, "cancelled", text, then, "person")
+        else:
+            past = read_runs.past_attempts(tx, run.id, attempt.id)
+            status = after_interruption(attempt.id, past)
+            moves.end_without_fault(tx, attempt.id, run.id, lane.clock, "interrupted", text, status)

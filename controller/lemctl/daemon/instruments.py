@@ -1,0 +1,127 @@
+"""What watches a run from outside: the gate before it, the baselines around it, the meters through it.
+
+`NoSensors` is what a host without GPU sensors has: a fixed gap, and baselines that are None with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from lem_runner.protocol import WindowRecord
+from lemctl.cancel import Cancel
+from lemctl.judge.measured import Absent, BaselineName, Energy, Quantity, Scope
+
+BaselineKind = Literal["B0", "B1", "B2_before", "B2_after"]
+Tell = Callable[[str], None]
+#: Waits with the engine loaded, the session's watchdogs on.
+Idle = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class GateSpec:
+    """The campaign's gate: `cool` (needs sensors), `steady` or `fixed`; `gap_s` where there are none."""
+
+    kind: Literal["cool", "steady", "fixed"]
+    max_s: float
+    gap_s: float
+
+
+@dataclass(frozen=True)
+class GateRecord:
+    """How the gate opened: stored with the attempt as a covariate."""
+
+    kind: str
+    waited_s: float
+    start_state: Literal["cool", "warm", "steady", "gap"]
+    note: str = ""
+    temperature_c: float | None = None
+
+
+@dataclass(frozen=True)
+class BaselineRecord:
+    """Idle power in W with its standard uncertainty, or None with the reason."""
+
+    kind: BaselineKind
+    power_w: float | None
+    uncertainty_w: float | None
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What the meters saw in the windows of one attempt; `evidence` are keyword arguments of `judge.verdict.Evidence`."""
+
+    energy: Mapping[Scope, Energy | Absent] = field(default_factory=dict)
+    quantities: Mapping[str, float | Absent] = field(default_factory=dict)
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Instruments(Protocol):
+    """The meters of one lane."""
+
+    def gate(self, spec: GateSpec, idle: Idle, cancel: Cancel, tell: Tell) -> GateRecord:
+        """Wait until the run may start."""
+        ...
+
+    def baseline(self, kind: BaselineKind, seconds: float, idle: Idle, tell: Tell) -> BaselineRecord:
+        """Measure idle power for so long."""
+        ...
+
+    def begin_attempt(self, attempt_id: int) -> None:
+        """Sample at full rate from now on."""
+        ...
+
+    def end_attempt(self, windows: list[WindowRecord]) -> Watched:
+        """The tail is sampled, the rate falls back; what the windows held."""
+        ...
+
+    def close(self) -> None:
+        """Stop the meters."""
+        ...
+
+
+class NoSensors:
+    """A lane whose device has no meter."""
+
+    def __init__(self, reason: str, monotonic_ns: Callable[[], int]):
+        self.reason = reason
+        self._monotonic_ns = monotonic_ns
+
+    def gate(self, spec: GateSpec, idle: Idle, cancel: Cancel, tell: Tell) -> GateRecord:
+        """The fixed gap, recorded as such; nothing to wait for in `steady`."""
+        if spec.kind == "steady" or spec.gap_s == 0:
+            return GateRecord(spec.kind, 0.0, "steady" if spec.kind == "steady" else "gap", self.reason)
+        tell(f"fixed gap of {spec.gap_s:g} s")
+        began_ns = self._monotonic_ns()
+        idle(spec.gap_s)
+        cancel.raise_if_set()
+        return GateRecord(spec.kind, (self._monotonic_ns() - began_ns) / 1e9, "gap", self.reason)
+
+    def baseline(self, kind: BaselineKind, seconds: float, idle: Idle, tell: Tell) -> BaselineRecord:  # noqa: ARG002
+        """Never waited for."""
+        return BaselineRecord(kind, None, None, self.reason)
+
+    def begin_attempt(self, attempt_id: int) -> None:
+        """Nothing to start."""
+
+    def end_attempt(self, windows: list[WindowRecord]) -> Watched:  # noqa: ARG002
+        """Nothing was seen."""
+        return Watched()
+
+    def close(self) -> None:
+        """Nothing to stop."""
+
+
+def baseline_quantity(records: list[BaselineRecord], name: BaselineName) -> Quantity | Absent:
+    """One baseline for the metrics: B2 is the mean of before and after, its uncertainty holds their difference."""
+    found = [r for r in records if r.kind.lower().startswith(name)]
+    known = [(r.power_w, r.uncertainty_w or 0.0) for r in found if r.power_w is not None]
+    if not known:
+        return Absent(found[0].reason or "not taken") if found else Absent(f"baseline {name.upper()} was not taken")
+    powers_w = [power_w for power_w, _ in known]
+    mean_w = sum(powers_w) / len(powers_w)
+    within_w = sum(u_w**2 for _, u_w in known) ** 0.5 / len(known)
+    between_w = (max(powers_w) - min(powers_w)) / 2
+    return Quantity(mean_w, (within_w**2 + between_w**2) ** 0.5)

@@ -1,0 +1,82 @@
+"""From a finished attempt to the rows that are stored: metrics, findings, windows, verdict. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lemctl.daemon.instruments import BaselineRecord, GateRecord, Watched, baseline_quantity
+from lemctl.engines.events import Finished
+from lemctl.judge.measured import Absent, Measured
+from lemctl.judge.metrics import METRICS, evaluate
+from lemctl.judge.verdict import Evidence, Verdict, judge, worst
+from lemctl.store.moves import FindingRow, MetricRow, WindowRow
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the store gets."""
+
+    verdict: Verdict
+    windows: list[WindowRow]
+    metrics: list[MetricRow]
+    findings: list[FindingRow]
+
+
+def judge_attempt(
+    spec: dict[str, Any], finished: Finished, gate: GateRecord, baselines: Sequence[BaselineRecord], watched: Watched
+) -> Judged:
+    """Every metric and every finding of one attempt. `spec` is the experiment's."""
+    result = finished.result
+    measured = Measured(
+        windows=result.windows,
+        requests=finished.requests,
+        energy=watched.energy,
+        baselines={name: baseline_quantity(list(baselines), name) for name in ("b0", "b1", "b2")},
+        peak_memory_bytes=_peak_memory(result.memory),
+        **watched.quantities,  # type: ignore[arg-type]
+    )
+    findings = judge(_evidence(spec, finished, gate, watched))
+    rows = [
+        MetricRow(name, None, METRICS[name].unit, reason=figure.reason)
+        if isinstance(figure, Absent)
+        else MetricRow(name, figure.value, METRICS[name].unit, figure.u)
+        for name, figure in evaluate(measured).items()
+    ]
+    return Judged(
+        worst(findings),
+        [
+            WindowRow(w.window, w.t_begin_ns, w.t_end_ns, w.batches, w.requests, w.tokens_in, w.tokens_out)
+            for w in result.windows
+        ],
+        rows,
+        [FindingRow(f.code, f.severity, f.text) for f in findings]
+        + [FindingRow("note", "INFO", note) for note in result.notes],
+    )
+
+
+def _evidence(spec: dict[str, Any], finished: Finished, gate: GateRecord, watched: Watched) -> Evidence:
+    workload, measure, result = spec["workload"], spec["measure"], finished.result
+    fixed = workload["output"] == "fixed"
+    answered = [r for r in finished.requests if r.stop not in ("error", "cancelled")]
+    return Evidence(
+        duration_s=sum(w.t_end_ns - w.t_begin_ns for w in result.windows) / 1e9,
+        min_window_s=measure["window_s"],
+        requests=len(finished.requests),
+        requests_failed=len(finished.requests) - len(answered),
+        requests_of_wrong_length=(
+            sum(1 for r in answered if r.tokens_out != workload["max_new_tokens"]) if fixed else None
+        ),
+        gate_capped=gate.start_state == "warm",
+        warmup_capped=result.warmup.get("ended") == "capped",
+        **watched.evidence,
+    )
+
+
+def _peak_memory(memory: dict[str, Any]) -> float | Absent:
+    """The runner's own figure: the device's where it has one, else the process' resident memory."""
+    for name in ("device_peak_b", "host_peak_rss_b"):
+        if isinstance(value := memory.get(name), int | float):
+            return float(value)
+    return Absent("the runner told no peak of memory")

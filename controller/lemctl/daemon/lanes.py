@@ -1,0 +1,149 @@
+"""A lane: the set of GPUs that one run uses alone, its locks on them, and the one session that may be open on it."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lemctl.cancel import Cancel
+from lemctl.clock import Clock
+from lemctl.daemon.instruments import Instruments
+from lemctl.daemon.locks import FileLock, take_lane_locks
+from lemctl.engines.backends import Backend
+from lemctl.engines.executor import EngineSession, Executor, Place, engine_key
+from lemctl.engines.session import Limits
+from lemctl.store import sessions
+from lemctl.store.database import Store
+
+
+@dataclass(frozen=True)
+class EngineNeed:
+    """What a run asks of its lane. Equal `key` (and block, where blocks reload) may share a session."""
+
+    backend: Backend
+    key: str
+    parts: dict[str, Any]
+    isolation: str
+    block: int | None
+    limits: Limits
+
+
+@dataclass
+class OpenSession:
+    """A greeted session and its row."""
+
+    row: int
+    uuid: str
+    folder: Path
+    session: EngineSession
+    need: EngineNeed
+    hello: dict[str, Any]
+    container_id: str | None
+    is_loaded: bool = False
+
+
+class Lane:
+    """Owned by one worker thread at a time."""
+
+    def __init__(
+        self,
+        name: str,
+        gpus: tuple[str, ...],
+        store: Store,
+        clock: Clock,
+        executor: Executor,
+        instruments: Instruments,
+        boot_id: str,
+    ):
+        self.name = name
+        self.gpus = gpus
+        self.store = store
+        self.clock = clock
+        self.executor = executor
+        self.instruments = instruments
+        self.boot_id = boot_id
+        self.open: OpenSession | None = None
+        self.closed = False
+        self._locks: list[FileLock] = []
+
+    def lock(self, folder: Path) -> None:
+        """Own the lane's devices on this host; raises `Locked` when another daemon does."""
+        if not self._locks:
+            names = self.gpus or ("cpu",)
+            self._locks = take_lane_locks(folder, names, f"pid {os.getpid()}, state folder {self.store.home.root}")
+
+    def engine(self, need: EngineNeed, cancel: Cancel) -> OpenSession:
+        """The open session if it may serve, else a new one, greeted. Raises `RunFailed`."""
+        if self.open is not None:
+            if self._serves(self.open, need):
+                return self.open
+            self.end_session("ok", "another engine is due")
+        return self._open_session(need, cancel)
+
+    def end_session(self, manner: str, reason: str) -> None:
+        """End the open session, if any; `manner` "ok" asks it to leave, anything else ends it by force."""
+        if self.open is None:
+            return
+        opened, self.open = self.open, None
+        rung = opened.session.end(manner)
+        with self.store.transaction() as tx:
+            sessions.end(tx, opened.row, f"{reason} ({rung})", self.clock)
+
+    def close(self, reason: str) -> None:
+        """End the session, take down containers, stop meters, give the devices back."""
+        self.closed = True
+        self.end_session("ok", reason)
+        self.executor.release(self.name)
+        self.instruments.close()
+        for lock in self._locks:
+            lock.release()
+        self._locks = []
+
+    def _serves(self, opened: OpenSession, need: EngineNeed) -> bool:
+        same = opened.need.key == need.key and opened.need.block == need.block
+        return same and need.isolation == "engine" and opened.need.isolation == "engine"
+
+    def _open_session(self, need: EngineNeed, cancel: Cancel) -> OpenSession:
+        name = uuid.uuid4().hex
+        folder = self.store.home.sessions / name
+        folder.mkdir(mode=0o700)
+        with self.store.transaction() as tx:
+            row = sessions.begin(
+                tx,
+                sessions.NewSession(
+                    name, self.store.host_id(), self.name, need.backend.name, self.executor.name, need.isolation,
+                    need.key, json.dumps(need.parts), self.boot_id,
+                ),
+                self.clock,
+            )  # fmt: skip
+        place = Place(need.backend, folder, self.name, self.gpus, need.isolation == "container")
+        try:
+            started = self.executor.open(place, need.limits)
+        except BaseException as error:
+            with self.store.transaction() as tx:
+                sessions.end(tx, row, f"not opened: {error}", self.clock)
+            raise
+        self.open = OpenSession(row, name, folder, started.session, need, {}, started.container_id)
+        self.open.hello = started.session.greet(cancel)
+        with self.store.transaction() as tx:
+            sessions.greeted(tx, row, self.open.hello, started.container_id, need.parts.get("image_id"))
+        return self.open
+
+
+def engine_parts(
+    spec: dict[str, Any], place: dict[str, Any], runner_hash: str, gpus: tuple[str, ...]
+) -> tuple[str, dict[str, Any]]:
+    """(key, what it is made of): backend, model, engine parameters, where it runs, the runner, the GPUs."""
+    parts = {
+        "backend": spec["backend"],
+        "model": spec["model"],
+        "engine": spec["engine"],
+        "runner": runner_hash,
+        "gpus": list(gpus),
+        **place,
+    }
+    return engine_key(parts), parts

@@ -1,0 +1,146 @@
+"""The daemon as a process: one per state folder, started detached, asked after by its lock."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+from lemctl.clock import SystemClock, boot_id
+from lemctl.daemon.locks import FileLock, holder_text
+from lemctl.errors import CannotGoOn, LemctlError, Locked
+from lemctl.paths import Home
+from lemctl.settings import Settings
+from lemctl.store import live
+from lemctl.store.database import Store, backup
+
+SPAWN_TIMEOUT_S = 15.0
+
+
+def holder(home: Home) -> int | None:
+    """Process id of the running daemon, None when none runs. 0 when it has not written its id yet."""
+    text = holder_text(home.daemon_lock)
+    if text is None:
+        return None
+    return int(text) if text.isdigit() else 0
+
+
+def spawn(settings: Settings, timeout_s: float = SPAWN_TIMEOUT_S) -> int:
+    """Start a daemon, unless one runs, and wait for its first heartbeat; its process id.
+
+    Raises `LemctlError` with the end of its log when it does not come up.
+    """
+    home = settings.paths
+    if (pid := holder(home)) is not None:
+        return pid
+    home.create()
+    log = home.logs / "daemon.out"
+    environment = {**os.environ, "LEM_HOME": str(home.root)}
+    with log.open("ab") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lemctl.daemon.process"],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+            cwd="/",
+            env=environment,
+        )
+    until = time.monotonic() + timeout_s
+    while time.monotonic() < until:
+        if (pid := holder(home)) and _beats(home):
+            return pid
+        if process.poll() is not None and holder(home) is None:
+            break
+        time.sleep(0.02)
+    tail = log.read_text(errors="replace").splitlines()[-5:]
+    raise LemctlError("the daemon did not come up: " + (" | ".join(tail) or f"nothing in {log}"))
+
+
+def run(settings: Settings) -> int:
+    """Be the daemon until told to leave; the exit code. Raises `Locked` when another one runs."""
+    home = settings.paths
+    home.create()
+    lock = FileLock.take(home.daemon_lock, str(os.getpid()))
+    log = _log(home)
+    try:
+        with Store.open(home, "write") as store:
+            _serve(settings, store, log)
+        return 0
+    except CannotGoOn as stop:
+        log.error("stopped: %s", stop)
+        raise
+    except Exception:
+        log.exception("stopped by an internal error")
+        raise
+    finally:
+        lock.release()
+
+
+def _serve(settings: Settings, store: Store, log: logging.Logger) -> None:
+    from lemctl.daemon.recovery import recover
+    from lemctl.daemon.serve import Daemon
+    from lemctl.daemon.world import Host
+
+    clock = SystemClock()
+    host = Host(settings, store, clock, boot_id())
+    found = recover(store, host.executors_to_sweep(), clock)
+    log.info("started: %s", found)
+    if found.interrupted:
+        log.info("backup before going on: %s", backup(store.home, "recovery"))
+    daemon = Daemon(
+        store,
+        clock,
+        host.world(),
+        host.lane_for,
+        os.getpid(),
+        settings.min_free_disk_mb,
+        lambda: shutil.disk_usage(store.home.root).free / 1e6,
+    )
+
+    def leave(signal_number: int, frame: object) -> None:  # noqa: ARG001
+        daemon.leave.set()
+        daemon.wake.set()
+
+    signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGINT, leave)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    daemon.serve()
+    log.info("ended")
+
+
+def _beats(home: Home) -> bool:
+    try:
+        with Store.open(home) as store:
+            return live.get(store.connection, "daemon") is not None
+    except LemctlError:
+        return False
+
+
+def _log(home: Home) -> logging.Logger:
+    """`daemon.jsonl`, rotated."""
+    from lemctl.daemon.log import open_log
+
+    return open_log(home.logs / "daemon.jsonl")
+
+
+def main() -> int:
+    """`python -m lemctl.daemon.process`: the daemon in the foreground, errors as one line."""
+    from lemctl.settings import load_settings
+
+    try:
+        return run(load_settings())
+    except Locked as locked:
+        print(locked, file=sys.stderr)
+        return locked.exit_code
+    except CannotGoOn as stop:
+        print(stop, file=sys.stderr)
+        return stop.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,43 @@
+"""After a crash: what a dead daemon left behind is ended, and its runs go back to the queue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lemctl.clock import Clock
+from lemctl.daemon.retries import after_interruption
+from lemctl.engines.executor import Executor
+from lemctl.errors import RunFailed
+from lemctl.store import commands, live, moves, read_runs, sessions
+from lemctl.store.database import Store
+
+REASON = "the daemon ended while this was under way"
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What was found."""
+
+    interrupted: int
+    sessions: int
+    leftovers: int
+
+
+def recover(store: Store, executors: list[Executor], clock: Clock) -> Recovered:
+    """End leftover runners and containers first, so that nothing writes any more; then put the state right."""
+    leftovers = 0
+    for executor in executors:
+        try:
+            leftovers += executor.sweep()
+        except RunFailed:
+            continue  # no container engine answers: then none of our containers can serve, and `up` will say so
+    with store.transaction() as tx:
+        found = read_runs.in_flight(tx)
+        for one in found:
+            past = read_runs.past_attempts(tx, one.run_id, one.attempt_id)
+            status = after_interruption(one.attempt_id, past)
+            moves.end_without_fault(tx, one.attempt_id, one.run_id, clock, "interrupted", REASON, status)
+        ended = sessions.end_all(tx, REASON, clock)
+        commands.reject_leftovers(tx, clock)
+        live.clear(tx)
+    return Recovered(len(found), ended, leftovers)

@@ -1,0 +1,243 @@
+"""The daemon's tick. The main thread ticks; a lane's worker thread does one run at a time.
+
+    tick: answer commands -> see what the worker has done -> whose turn is it -> is its lane free -> next run -> work
+
+Signal handlers only set flags. The loop sleeps until somebody writes to the database (seen at 5 Hz), a worker is done,
+or the heartbeat is due.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from lemctl import __version__
+from lemctl.cancel import Cancel
+from lemctl.clock import Clock, utc_text
+from lemctl.daemon.experiment import World, run_experiment
+from lemctl.daemon.lanes import Lane
+from lemctl.daemon.obey import UnderWay, obey
+from lemctl.daemon.retries import breaker_trips
+from lemctl.errors import LemctlError, Locked, PersonsMistake, RunFailed
+from lemctl.store import campaigns, commands, live, moves, read_runs
+from lemctl.store.campaigns import Campaign, QueuedRun
+from lemctl.store.commands import Answer, AskedCommand
+from lemctl.store.database import Store
+from lemctl.store.status import CampaignPaused
+
+POLL_S = 0.2
+HEARTBEAT_S = 5.0
+#: An idle lane keeps its session this long, in case a campaign follows that can use it.
+LINGER_S = 2.0
+
+#: Opens the lane that a campaign needs. Raises `LemctlError` where it cannot be had.
+LaneFor = Callable[[Campaign], Lane]
+#: Megabytes free on the disk of the state folder.
+FreeDisk = Callable[[], float]
+
+
+@dataclass
+class Work:
+    """A run that a worker has in hand."""
+
+    run: QueuedRun
+    cancel: Cancel
+    thread: threading.Thread
+    failure: BaseException | None = None
+
+
+@dataclass
+class Daemon:
+    """State between ticks. All times are the clock's."""
+
+    store: Store
+    clock: Clock
+    world: World
+    lane_for: LaneFor
+    pid: int
+    min_free_disk_mb: float = 0.0
+    free_disk_mb: FreeDisk = lambda: float("inf")
+    wake: threading.Event = field(default_factory=threading.Event)
+    leave: threading.Event = field(default_factory=threading.Event)
+    lane: Lane | None = None
+    work: Work | None = None
+    waits_for: str | None = None
+    _open: list[AskedCommand] = field(default_factory=list)
+    _shutdowns: list[AskedCommand] = field(default_factory=list)
+    _started_utc: str = ""
+    _beat_ns: int | None = None
+    _seen: int = -1
+    _idle_since_ns: int | None = None
+    _told: tuple[str, str | None] = ("", None)
+
+    def serve(self) -> None:
+        """Tick until told to leave; then end what is under way, so that it goes back to the queue."""
+        self._started_utc = utc_text(self.clock.utc())
+        try:
+            while not self.leave.is_set():
+                self.tick()
+                self._sleep()
+        finally:
+            self._wind_up()
+
+    def tick(self) -> None:
+        """One look at everything. Raises `CannotGoOn`."""
+        self._take_commands()
+        self._collect()
+        self._answer_commands()
+        if self.work is None and not self.leave.is_set():
+            self._start_next()
+        self._beat()
+
+    def _take_commands(self) -> None:
+        version = self.store.data_version()
+        if version == self._seen:
+            return
+        self._seen = version
+        with self.store.transaction() as tx:
+            for command in commands.take(tx, self.clock):
+                if command.verb == "shutdown":
+                    self._shutdowns.append(command)
+                    self.leave.set()
+                else:
+                    self._open.append(command)
+
+    def _answer_commands(self) -> None:
+        """Carry out what is asked; what has not happened yet is kept and asked again at the next tick."""
+        kept = []
+        for command in self._open:
+            with self.store.transaction() as tx:
+                answer = obey(tx, command, self.clock, self._under_way())
+                if answer is None:
+                    kept.append(command)
+                else:
+                    commands.answer(tx, command.id, answer, self.clock)
+        self._open = kept
+
+    def _under_way(self) -> UnderWay | None:
+        if self.work is None:
+            return None
+        return UnderWay(self.work.run.id, self.work.run.campaign.id, self.work.cancel)
+
+    def _collect(self) -> None:
+        """Take back a lane whose worker is done, and judge whether its campaign should go on."""
+        if self.work is None or self.work.thread.is_alive():
+            return
+        work, self.work = self.work, None
+        if work.failure is not None:
+            raise work.failure
+        with self.store.transaction() as tx:
+            campaign = campaigns.by_id(tx, work.run.campaign.id)
+            self._break(tx, campaign)
+            campaigns.settle(tx, campaigns.by_id(tx, campaign.id), self.clock)
+
+    def _break(self, tx: sqlite3.Connection, campaign: Campaign) -> None:
+        consecutive: int = campaign.document["breaker"]["consecutive"]
+        fault = breaker_trips(read_runs.newest_faults(tx, campaign, consecutive), consecutive)
+        if fault is not None and campaign.status.kind == "Active" and read_runs.has_queued(tx, campaign):
+            reason = f"breaker: {consecutive} runs in a row failed with {fault}"
+            moves.move(tx, "campaign", campaign.id, CampaignPaused(reason=reason), utc_text(self.clock.utc()), "daemon")
+
+    def _start_next(self) -> None:
+        with self.store.transaction() as tx:
+            campaign = campaigns.front(tx, self.clock)
+            run = None if campaign is None else campaigns.next_run(tx, campaign, self.clock)
+            if campaign is not None and run is None and campaigns.settle(tx, campaign, self.clock):
+                self.wake.set()
+                return
+            retry_utc = None if campaign is None or run is not None else campaigns.earliest_retry_utc(tx, campaign)
+        if campaign is None or run is None:
+            self.waits_for = None if campaign is None else f"the retry of a run of {campaign.label} at {retry_utc}"
+            if campaign is None:
+                self._let_go()
+            return
+        self._idle_since_ns = None
+        self.waits_for = self._obstacle(campaign)
+        if self.waits_for is None:
+            self._begin(run)
+
+    def _obstacle(self, campaign: Campaign) -> str | None:
+        """What keeps a run from starting now, in words; None when its lane is ready."""
+        free_mb = self.free_disk_mb()
+        if free_mb < self.min_free_disk_mb:
+            return f"free disk: {free_mb:.0f} MB left, {self.min_free_disk_mb:.0f} MB needed"
+        try:
+            lane = self.lane_for(campaign)
+            if lane is not self.lane and self.lane is not None:
+                self.lane.close("another lane is due")
+            self.lane = lane
+            return None
+        except Locked as locked:
+            return f"the device of {campaign.label}: {locked}"
+        except (PersonsMistake, RunFailed) as refused:
+            return f"{campaign.label}: {refused}"
+
+    def _begin(self, run: QueuedRun) -> None:
+        assert self.lane is not None
+        lane, cancel = self.lane, Cancel()
+
+        def do() -> None:
+            try:
+                run_experiment(run, lane, self.world, cancel)
+            except BaseException as error:  # noqa: BLE001 - carried to the main thread, which decides
+                work.failure = error
+            finally:
+                self.wake.set()
+
+        work = Work(run, cancel, threading.Thread(target=do, name=f"lane-{lane.name}", daemon=True))
+        self.work = work
+        work.thread.start()
+
+    def _let_go(self) -> None:
+        """Nothing to do: after a while the engine is ended and the device given back."""
+        now_ns = self.clock.monotonic_ns()
+        if self.lane is None:
+            return
+        if self._idle_since_ns is None:
+            self._idle_since_ns = now_ns
+        elif now_ns - self._idle_since_ns > LINGER_S * 1e9:
+            self.lane.close("no campaign is active")
+            self.lane = None
+
+    def _beat(self) -> None:
+        """Tell `status` that the daemon lives, and what it waits for."""
+        now_ns = self.clock.monotonic_ns()
+        state = "running" if self.work else "waiting" if self.waits_for else "idle"
+        told = (state, self.waits_for)
+        if self._beat_ns is not None and now_ns - self._beat_ns < HEARTBEAT_S * 1e9 and told == self._told:
+            return
+        self._beat_ns, self._told = now_ns, told
+        document = {
+            "pid": self.pid,
+            "version": __version__,
+            "started_utc": self._started_utc,
+            "heartbeat_utc": utc_text(self.clock.utc()),
+            "state": state,
+            "waits_for": self.waits_for,
+        }
+        with self.store.transaction() as tx:
+            live.put(tx, "daemon", document, self.clock)
+
+    def _sleep(self) -> None:
+        self.clock.wait(self.wake, POLL_S)
+        self.wake.clear()
+
+    def _wind_up(self) -> None:
+        """End the run under way (it goes back to the queue), the engine, and answer whoever asked for the end."""
+        try:
+            if self.work is not None:
+                self.work.cancel.set("interrupted", "the daemon was asked to end")
+                self.work.thread.join()
+                self.work = None
+            if self.lane is not None:
+                self.lane.close("the daemon ends")
+                self.lane = None
+            with self.store.transaction() as tx:
+                for command in [*self._open, *self._shutdowns]:
+                    text = "the daemon has ended" if command.verb == "shutdown" else "the daemon was asked to end first"
+                    commands.answer(tx, command.id, Answer(0 if command.verb == "shutdown" else 6, text), self.clock)
+                live.clear(tx)
+        except LemctlError:
+            return  # nothing can be written any more; the next start finds what was left

@@ -1,0 +1,1 @@
+"""Engines: from a backend's name to a live runner session, in a container or as a child process."""

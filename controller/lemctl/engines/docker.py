@@ -1,0 +1,189 @@
+"""The docker executor: a warm container per backend and lane, a runner exec'ed in it for each session."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lem_runner.protocol import PID_FILE
+from lemctl.engines.backends import Backend
+from lemctl.engines.containers import Containers, ContainerSpec
+from lemctl.engines.errors import ContainerFault, ImageMissing
+from lemctl.engines.executor import Opened, Place
+from lemctl.engines.local import ChildProcess, death_of
+from lemctl.engines.runner_copy import RunnerCopy
+from lemctl.engines.session import Death, Limits, Session
+from lemctl.paths import data_folder
+from lemctl.settings import Settings
+
+#: Root does not run engines: its containers get this user, and the session folder with it.
+NOBODY = 65532
+KILL_TIMEOUT_S = 10.0
+_MOUNT = "/lem"
+
+
+class DockerExecutor:
+    """Runners in containers, by compose."""
+
+    name = "docker"
+
+    def __init__(self, settings: Settings, runner: RunnerCopy, containers: Containers | None = None):
+        self._settings = settings
+        self._home = settings.paths
+        self._runner = runner
+        self._containers = containers or Containers()
+        self._warm: dict[tuple[str, str], str] = {}  # (lane, service) -> container id
+        self._projects: dict[str, ContainerSpec] = {}  # lane -> the last spec used there
+        self.uid = settings.puid if settings.puid is not None else os.getuid() or NOBODY
+        self.gid = settings.pgid if settings.pgid is not None else os.getgid() or NOBODY
+
+    def identity(self, backend: Backend) -> dict[str, Any]:
+        """The image by its content, and the options that change how a container runs."""
+        image = self._containers.image_facts(backend.image_ref)
+        if image is None:
+            raise ImageMissing(f"image {backend.image_ref} is not here: `lemctl images build {backend.name}` makes it")
+        return {
+            "executor": self.name,
+            "image": backend.image_ref,
+            "image_id": image.id,
+            "image_digests": list(image.digests),
+            "memory": self._settings.container_memory,
+            "shm_size": self._settings.shm_size,
+            "user": f"{self.uid}:{self.gid}",
+        }
+
+    def path_of(self, host_path: Path) -> str:
+        """A path below one of the mounted folders, as the container sees it."""
+        for host, mounted in (
+            (self._home.sessions, "sessions"),
+            (self._home.prompts, "prompts"),
+            (self._settings.models, "models"),
+        ):
+            if host_path.is_relative_to(host):
+                return str(Path(_MOUNT) / mounted / host_path.relative_to(host))
+        raise ValueError(f"{host_path} is not mounted into containers")
+
+    def open(self, place: Place, limits: Limits) -> Opened:
+        """Bring the backend's container up, unless it is warm, and exec a runner in it."""
+        backend, lane = place.backend, place.lane
+        spec = self._spec(backend, lane, place.gpus)
+        self._settings.models.mkdir(parents=True, exist_ok=True)
+        key = (lane, backend.service)
+        container_id = self._warm.get(key)
+        if place.fresh or container_id is None or not self._is_running(container_id):
+            container_id = self._containers.up(spec, force_recreate=place.fresh).id
+            self._warm[key] = container_id
+            self._projects[lane] = spec
+        os.chown(place.folder, self.uid, self.gid)
+        command = self._containers.exec_command(spec, [backend.interpreter, "-m", "lem_runner", self.path_of(place.folder)])
+        runner = DockerRunner(command, place.folder, self._containers, spec, container_id)
+        return Opened(Session(runner, place.folder, limits), container_id)
+
+    def release(self, lane: str) -> None:
+        """Remove the lane's containers."""
+        spec = self._projects.pop(lane, None)
+        self._warm = {key: value for key, value in self._warm.items() if key[0] != lane}
+        if spec is not None:
+            self._containers.down(spec)
+
+    def sweep(self) -> int:
+        """Remove every container and network of this state folder; clients that exec'ed in them end with them."""
+        return self._containers.sweep(self._home.hash)
+
+    def _is_running(self, container_id: str) -> bool:
+        try:
+            return self._containers.inspect(container_id).is_running
+        except ContainerFault:
+            return False
+
+    def _spec(self, backend: Backend, lane: str, gpus: Sequence[str]) -> ContainerSpec:
+        data = data_folder()
+        files = [data / "compose.yaml"]
+        if gpus:
+            files.append(data / "compose.gpu.yaml")
+        environment = {
+            f"LEM_IMAGE_{backend.name.upper()}": backend.image_ref,
+            "LEM_RUNNER_DIR": str(self._runner.root),
+            "LEM_MODELS_DIR": str(self._settings.models),
+            "LEM_PROMPTS_DIR": str(self._home.prompts),
+            "LEM_SESSIONS_DIR": str(self._home.sessions),
+            "LEM_UID": str(self.uid),
+            "LEM_GID": str(self.gid),
+            "LEM_HOME_HASH": self._home.hash,
+            "LEM_SHM_SIZE": self._settings.shm_size,
+            "LEM_CONTAINER_MEMORY": self._settings.container_memory or "0",
+            "LEM_GPU_UUIDS": ",".join(gpus),
+        }
+        return ContainerSpec(
+            f"lem-{self._home.hash}-{lane}", backend.service, tuple(files), environment, self._home.hash
+        )
+
+
+class DockerRunner:
+    """A runner exec'ed in a container; a `RunnerProcess`. The client is our child, the runner is not."""
+
+    def __init__(
+        self, command: Sequence[str], folder: Path, containers: Containers, spec: ContainerSpec, container_id: str
+    ):
+        self._folder = folder
+        self._containers = containers
+        self._spec = spec
+        self._container_id = container_id
+        self._oom_before = self._oom_kills()
+        self._client = ChildProcess(command, folder, None)
+        self._death: Death | None = None
+        self.write = self._client.write
+        self.close_stdin = self._client.close_stdin
+        self.wait = self._client.wait
+        self.log_offsets = self._client.log_offsets
+        self.last_words = self._client.last_words
+
+    def poll(self) -> Death | None:
+        """None while the client lives. Its exit code lies; the container and its cgroup are asked first."""
+        code = self._client.returncode()
+        if code is not None and self._death is None:
+            self._death = self._cause(code)
+        return self._death
+
+    def kill(self) -> None:
+        """SIGKILL to the runner, by the pid that it left in its folder, and to the client."""
+        try:
+            pid = int((self._folder / PID_FILE).read_text())
+            kill = ["kill", "-9", f"-{pid}", str(pid)]
+            command = self._containers.exec_command(self._spec, kill)
+            subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=KILL_TIMEOUT_S, check=False)
+        except (OSError, ValueError, subprocess.TimeoutExpired, ContainerFault):
+            pass  # `destroy` is the next rung
+        self._client.kill_group()
+
+    def destroy(self) -> None:
+        """Restart the container: that also ends what the engine left running."""
+        self._client.kill_group()
+        try:
+            self._containers.restart(self._spec)
+        except ContainerFault:
+            pass  # the next start brings it up anew, or fails with its own cause
+
+    def _cause(self, code: int) -> Death:
+        try:
+            facts = self._containers.inspect(self._container_id)
+        except ContainerFault as error:
+            return Death("infra", f"the runner was lost: {error.message}")
+        if facts.oom_killed:
+            return Death("oom_host", "the container was out of memory")
+        if not facts.is_running:
+            return Death("infra", f"the container stopped under the runner (exit code {facts.exit_code})")
+        oom = self._oom_kills()
+        grew = oom is not None and self._oom_before is not None and oom > self._oom_before
+        if code == 255:
+            return Death("infra", "the connection to the Docker engine was lost")
+        return death_of(code, grew)
+
+    def _oom_kills(self) -> int | None:
+        try:
+            return self._containers.oom_kills(self._container_id)
+        except ContainerFault:
+            return None

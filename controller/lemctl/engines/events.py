@@ -1,0 +1,129 @@
+"""Reading what a runner writes: its event file, line by line as it grows, and its finished files, checked by hash.
+
+Garbage, a gap in the sequence or a file that is not what its hash says is `bad_result`: nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lem_runner.protocol import (
+    AttemptResult,
+    ContractError,
+    Event,
+    RequestRecord,
+    requests_file,
+    result_file,
+)
+from lemctl.errors import RunFailed
+
+#: No event is near this long; a longer line is not ours.
+MAX_EVENT_B = 1 << 20
+MAX_FILE_B = 2 << 30
+_CHUNK_B = 1 << 16
+
+
+class EventTail:
+    """Follows one `events.jsonl`. Opened without following links: the folder belongs to the runner."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.next_seq = 0
+        self._fd: int | None = None
+        self._rest = b""
+
+    def read(self) -> Iterator[Event]:
+        """The events that have come since the last call. Raises `RunFailed(bad_result)`."""
+        if self._fd is None:
+            try:
+                self._fd = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return
+            except OSError as error:
+                raise RunFailed("bad_result", f"the event file cannot be read: {error}") from error
+        while chunk := os.read(self._fd, _CHUNK_B):
+            *lines, self._rest = (self._rest + chunk).split(b"\n")
+            if len(self._rest) > MAX_EVENT_B:
+                raise RunFailed("bad_result", f"an event is longer than {MAX_EVENT_B} bytes")
+            for line in lines:
+                yield self._decode(line)
+
+    def close(self) -> None:
+        """Release the file."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def _decode(self, line: bytes) -> Event:
+        try:
+            event = Event.decode(line)
+        except ContractError as error:
+            raise RunFailed("bad_result", f"event {self.next_seq}: {error}", repr(line[:500])) from error
+        if event.seq != self.next_seq:
+            raise RunFailed("bad_result", f"event {event.seq} where {self.next_seq} was due: one was lost or doubled")
+        self.next_seq += 1
+        return event
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The checked files of a successful attempt."""
+
+    result: AttemptResult
+    requests: list[RequestRecord]
+
+
+def read_finished(folder: Path, attempt: str, announced: dict[str, object] | None) -> Finished | None:
+    """The result of an attempt, or None when there is none. Raises `RunFailed(bad_result)` when it is not sound.
+
+    `announced` is the data of the `result` event: without it (the runner died after writing) the result's own hash of
+    the records is all there is to check.
+    """
+    raw = _read(folder / result_file(attempt))
+    if raw is None:
+        return None
+    if announced is not None and hashlib.sha256(raw).hexdigest() != announced.get("sha256"):
+        raise RunFailed("bad_result", "the result file is not the one that was announced")
+    try:
+        result = AttemptResult.from_json(json.loads(raw))
+    except (ContractError, ValueError, AttributeError) as error:
+        raise RunFailed("bad_result", f"the result file is not valid: {error}") from error
+    if result.attempt != attempt:
+        raise RunFailed("bad_result", f"the result file is of attempt {result.attempt}")
+    return Finished(result, _requests(folder, result))
+
+
+def _requests(folder: Path, result: AttemptResult) -> list[RequestRecord]:
+    raw = _read(folder / requests_file(result.attempt))
+    if raw is None or hashlib.sha256(raw).hexdigest() != result.requests_sha256:
+        raise RunFailed("bad_result", "the records of the requests are missing or not the ones that the result names")
+    try:
+        records = [RequestRecord.decode(line) for line in raw.splitlines()]
+    except ContractError as error:
+        raise RunFailed("bad_result", str(error)) from error
+    inside = [sum(1 for r in records if r.window == w.window) for w in result.windows]
+    if len(records) != result.requests or inside != [w.requests for w in result.windows]:
+        raise RunFailed("bad_result", f"{len(records)} request records where the result counts {result.requests}")
+    for window in result.windows:
+        tokens = sum(r.tokens_out for r in records if r.window == window.window)
+        if tokens != window.tokens_out or window.t_end_ns <= window.t_begin_ns:
+            raise RunFailed("bad_result", f"window {window.window}: {tokens} tokens recorded, {window.tokens_out} counted")
+    return records
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise RunFailed("bad_result", f"{path.name} cannot be read: {error}") from error
+    with os.fdopen(fd, "rb") as file:
+        if os.fstat(fd).st_size > MAX_FILE_B:
+            raise RunFailed("bad_result", f"{path.name} is larger than {MAX_FILE_B} bytes")
+        return file.read()

@@ -1,0 +1,408 @@
+"""One runner process, talked to: commands down its stdin, events up its files, and a limit on every wait.
+
+It knows nothing of Docker or of the store; a `RunnerProcess` holds the process, the caller decides what to run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, get_args
+
+from lem_runner.protocol import (
+    CONTRACT_VERSION,
+    EVENTS_FILE,
+    LEASE_FILE,
+    LEASE_PERIOD_S,
+    Command,
+    Event,
+    RunnerFaultKind,
+    RunSpec,
+)
+from lemctl.cancel import Cancel
+from lemctl.errors import CancelledByPerson, FaultKind, Interrupted, RunFailed
+from lemctl.engines.events import EventTail, Finished, read_finished
+
+#: Waits between looks at the event file: short at first, for engines that answer at once.
+POLL_MIN_S, POLL_MAX_S = 0.002, 0.05
+#: How long each rung of the ladder may take before the next.
+CANCEL_S, QUIT_S, CLOSE_S, KILL_S = 10.0, 10.0, 10.0, 5.0
+HELLO_S = 60.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The watchdogs of one attempt, in seconds."""
+
+    start_s: float = 1800.0
+    silence_s: float = 60.0
+    progress_s: float = 900.0
+    run_s: float = 7200.0
+
+
+@dataclass(frozen=True)
+class Death:
+    """Why a runner process is gone, as far as its holder can tell."""
+
+    kind: FaultKind
+    message: str
+
+
+class RunnerProcess(Protocol):
+    """What the session asks of whoever started the runner."""
+
+    def write(self, line: bytes) -> None:
+        """Send to stdin; a broken pipe is not an error: `poll` tells of the death."""
+        ...
+
+    def poll(self) -> Death | None:
+        """None while the process lives."""
+        ...
+
+    def close_stdin(self) -> None:
+        """The runner ends itself at EOF."""
+        ...
+
+    def wait(self, timeout_s: float) -> bool:
+        """True when the process is gone."""
+        ...
+
+    def kill(self) -> None:
+        """End the runner and its children by force."""
+        ...
+
+    def destroy(self) -> None:
+        """The last rung: also ends whatever the kill left (the container is restarted)."""
+        ...
+
+    def log_offsets(self) -> dict[str, int]:
+        """Bytes so far of stdout and stderr."""
+        ...
+
+    def last_words(self) -> str:
+        """The end of stderr."""
+        ...
+
+
+OnEvent = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """For callers that need no events."""
+
+
+class Session:
+    """One runner, from hello to its end. Not thread-safe: a lane's worker owns it."""
+
+    def __init__(self, process: RunnerProcess, folder: Path, limits: Limits):
+        self.process = process
+        self.folder = folder
+        self.limits = limits
+        self.hello: dict[str, Any] = {}
+        self.ended = False
+        self._events = EventTail(folder / EVENTS_FILE)
+        self._heard_at = time.monotonic()
+        self._lease_at = 0.0
+
+    def greet(self, cancel: Cancel) -> dict[str, Any]:
+        """Wait for `hello` and check the contract's version. Raises `RunFailed`."""
+        for event in self._listen("", HELLO_S, "infra", "the runner did not say hello", cancel):
+            if event.type == "hello":
+                theirs = event.data.get("contract")
+                if theirs != CONTRACT_VERSION:
+                    raise RunFailed(
+                        "infra", f"the runner speaks contract {theirs!r}, this controller {CONTRACT_VERSION}: they must match"
+                    )
+                self.hello = event.data
+                return event.data
+        raise AssertionError("unreachable: listening ends by an event or an error")
+
+    def load(self, attempt: str, spec: RunSpec, cancel: Cancel, on_event: OnEvent = ignore) -> dict[str, Any]:
+        """Send `run`, wait for `loaded`; its data. Raises `RunFailed`, `Interrupted`, `CancelledByPerson`."""
+        self._send(Command("run", attempt, spec))
+        limit_s = self.limits.start_s
+        for event in self._listen(attempt, limit_s, "timed_out", f"not loaded within {limit_s:.0f} s", cancel):
+            on_event(event)
+            if event.type == "loaded":
+                return event.data
+        raise AssertionError("unreachable")
+
+    def go(self, attempt: str, cancel: Cancel, on_event: OnEvent = ignore) -> Finished:
+        """Send `go`, wait for the checked result. Raises `RunFailed`, `Interrupted`, `CancelledByPerson`.
+
+        A complete result on disk beats a cancel and a death: it was whole before its rename.
+        """
+        self._send(Command("go", attempt))
+        try:
+            announced = self._await_result(attempt, cancel, on_event)
+        except (Interrupted, CancelledByPerson, RunnerDied):
+            finished = read_finished(self.folder, attempt, None)
+            if finished is None:
+                raise
+            return finished
+        finished = read_finished(self.folder, attempt, announced)
+        if finished is None:
+            raise RunFailed("bad_result", "a result was announced, but its file is not there")
+        return finished
+
+    def idle(self, cancel: Cancel, seconds: float) -> None:
+        """Keep the session alive while something else is waited for (the gate, a baseline); ends early on `cancel`.
+
+        Raises `RunFailed` when the runner dies or falls silent meanwhile.
+        """
+        until = time.monotonic() + seconds
+        while (left_s := until - time.monotonic()) > 0 and not cancel.event.is_set():
+            death = self.process.poll()
+            for event in self._hear():
+                _raise_error(event)
+            if death is not None:
+                raise RunnerDied(death.kind, death.message, self.last_words())
+            self._refuse_silence()
+            cancel.event.wait(min(left_s, 4 * POLL_MAX_S))
+
+    def end(self, reason: str) -> str:
+        """Ask, close, kill, destroy: each with its limit; returns the rung that ended it. Never raises.
+
+        Only a runner in good order (`reason` "ok") is asked. One that says `bye` has ended its process tree, even if
+        its client lingers; any other end also destroys what may be left.
+        """
+        if self.ended:
+            return "ended"
+        self.ended = True
+        used = "destroyed"
+        if reason == "ok":
+            self.process.write(Command("quit").encode())
+            if self._said_bye(QUIT_S):
+                used = "quit"
+        if used != "quit":
+            self.process.close_stdin()
+            used = "stdin closed" if self.process.wait(CLOSE_S) else "killed"
+        self.process.kill()
+        if not self.process.wait(KILL_S):
+            used = "destroyed"
+        if used != "quit":
+            self.process.destroy()
+        self._events.close()
+        return used
+
+    def _said_bye(self, limit_s: float) -> bool:
+        until = time.monotonic() + limit_s
+        try:
+            while time.monotonic() < until:
+                gone = self.process.wait(POLL_MIN_S)
+                if any(event.type == "bye" for event in self._events.read()):
+                    return True
+                if gone:
+                    return False
+        except RunFailed:  # a last event that is not sound: the session is over all the same
+            pass
+        return False
+
+    def last_words(self) -> str:
+        """The end of stderr."""
+        ...
+
+
+OnEvent = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """For callers that need no events."""
+
+
+class Session:
+    """One runner, from hello to its end. Not thread-safe: a lane's worker owns it."""
+
+    def __init__(self, process: RunnerProcess, folder: Path, limits: Limits):
+        self.process = process
+        self.folder = folder
+        self.limits = limits
+        self.hello: dict[str, Any] = {}
+        self.ended = False
+        self._events = EventTail(folder / EVENTS_FILE)
+        self._heard_at = time.monotonic()
+        self._lease_at = 0.0
+
+    def greet(self, cancel: Cancel) -> dict[str, Any]:
+        """Wait for `hello` and check the contract's version. Raises `RunFailed`."""
+        for event in self._listen("", HELLO_S, "infra", "the runner did not say hello", cancel):
+            if event.type == "hello":
+                theirs = event.data.get("contract")
+                if theirs != CONTRACT_VERSION:
+                    raise RunFailed(
+                        "infra", f"the runner speaks contract {theirs!r}, this controller {CONTRACT_VERSION}: they must match"
+                    )
+                self.hello = event.data
+                return event.data
+        raise AssertionError("unreachable: listening ends by an event or an error")
+
+    def load(self, attempt: str, spec: RunSpec, cancel: Cancel, on_event: OnEvent = ignore) -> dict[str, Any]:
+        """Send `run`, wait for `loaded`; its data. Raises `RunFailed`, `Interrupted`, `CancelledByPerson`."""
+        self._send(Command("run", attempt, spec))
+        limit_s = self.limits.start_s
+        for event in self._listen(attempt, limit_s, "timed_out", f"not loaded within {limit_s:.0f} s", cancel):
+            on_event(event)
+            if event.type == "loaded":
+                return event.data
+        raise AssertionError("unreachable")
+
+    def go(self, attempt: str, cancel: Cancel, on_event: OnEvent = ignore) -> Finished:
+        """Send `go`, wait for the checked result. Raises `RunFailed`, `Interrupted`, `CancelledByPerson`.
+
+        A complete result on disk beats a cancel and a death: it was whole before its rename.
+        """
+        self._send(Command("go", attempt))
+        try:
+            announced = self._await_result(attempt, cancel, on_event)
+        except (Interrupted, CancelledByPerson, RunnerDied):
+            finished = read_finished(self.folder, attempt, None)
+            if finished is None:
+                raise
+            return finished
+        finished = read_finished(self.folder, attempt, announced)
+        if finished is None:
+            raise RunFailed("bad_result", "a result was announced, but its file is not there")
+        return finished
+
+    def idle(self, cancel: Cancel, seconds: float) -> None:
+        """Keep the session alive while something else is waited for (the gate, a baseline); ends early on `cancel`.
+
+        Raises `RunFailed` when the runner dies or falls silent meanwhile.
+        """
+        until = time.monotonic() + seconds
+        while (left_s := until - time.monotonic()) > 0 and not cancel.event.is_set():
+            death = self.process.poll()
+            for event in self._hear():
+                _raise_error(event)
+            if death is not None:
+                raise RunnerDied(death.kind, death.message, self.last_words())
+            self._refuse_silence()
+            cancel.event.wait(min(left_s, 4 * POLL_MAX_S))
+
+    def end(self, reason: str) -> str:
+        """Ask, close, kill, destroy: each with its limit. Returns the rung that ended it. Never raises."""
+        if self.ended:
+            return "ended"
+        self.ended = True
+        rungs: list[tuple[str, Callable[[], None], float]] = [
+            ("quit", lambda: self.process.write(Command("quit").encode()), 2.0 if reason == "ok" else 0.0),
+            ("stdin closed", self.process.close_stdin, CLOSE_S),
+            ("killed", self.process.kill, KILL_S),
+        ]
+        used = "destroyed"
+        for name, act, wait_s in rungs:
+            if wait_s == 0.0:
+                continue
+            act()
+            if self.process.wait(wait_s):
+                used = name
+                break
+        self.process.close_stdin()
+        if used in ("killed", "destroyed"):
+            self.process.destroy()
+        self._events.close()
+        return used
+
+    def last_words(self) -> str:
+        """The end of the runner's stderr."""
+        return self.process.last_words()
+
+    def log_offsets(self) -> dict[str, int]:
+        """Bytes so far of stdout and stderr."""
+        return self.process.log_offsets()
+
+    def _send(self, command: Command) -> None:
+        self._heard_at = time.monotonic()
+        self.process.write(command.encode())
+
+    def _await_result(self, attempt: str, cancel: Cancel, on_event: OnEvent) -> dict[str, Any]:
+        watch = _Progress(self.limits.progress_s)
+        limit_s = self.limits.run_s
+        for event in self._listen(attempt, limit_s, "timed_out", f"no result within {limit_s:.0f} s", cancel):
+            on_event(event)
+            watch.see(event)
+            if event.type == "result":
+                return event.data
+        raise AssertionError("unreachable")
+
+    def _listen(self, attempt: str, limit_s: float, kind: FaultKind, message: str, cancel: Cancel) -> Iterator[Event]:
+        """Events of one wait, until the caller has what it waited for; every limit is kept here."""
+        began_at = time.monotonic()
+        cancelled_at: float | None = None
+        poll_s = POLL_MIN_S
+        while True:
+            death = self.process.poll()  # before reading: whatever it wrote in its life is then in the file
+            heard = False
+            for event in self._hear():
+                heard = True
+                if event.attempt not in (attempt, ""):
+                    continue
+                if event.data.get("cancelled"):
+                    cancel.raise_if_set()
+                _raise_error(event)
+                yield event
+            now = time.monotonic()
+            if death is not None:
+                cancel.raise_if_set()
+                raise RunnerDied(death.kind, death.message, self.last_words())
+            if cancel.event.is_set() and cancelled_at is None:
+                cancelled_at = now
+                self._send(Command("cancel", attempt or "none"))
+            if cancelled_at is not None and now - cancelled_at > CANCEL_S:
+                self.end("cancel was not answered")
+                cancel.raise_if_set()
+            self._refuse_silence()
+            if now - began_at > limit_s:
+                raise RunFailed(kind, message, self.last_words())
+            poll_s = POLL_MIN_S if heard else min(poll_s * 1.3, POLL_MAX_S)
+            time.sleep(poll_s)
+
+    def _hear(self) -> Iterator[Event]:
+        self._touch_lease()
+        for event in self._events.read():
+            self._heard_at = time.monotonic()
+            yield event
+
+    def _refuse_silence(self) -> None:
+        silent_s = time.monotonic() - self._heard_at
+        if silent_s > self.limits.silence_s:
+            raise RunFailed("silent", f"no sign of life for {silent_s:.0f} s", self.last_words())
+
+    def _touch_lease(self) -> None:
+        now = time.monotonic()
+        if now - self._lease_at >= LEASE_PERIOD_S:
+            (self.folder / LEASE_FILE).touch()
+            self._lease_at = now
+
+
+class RunnerDied(RunFailed):
+    """The process is gone."""
+
+
+def _raise_error(event: Event) -> None:
+    if event.type != "error":
+        return
+    kind = event.data.get("kind")
+    known: FaultKind = kind if kind in get_args(RunnerFaultKind) else "engine_error"
+    raise RunFailed(known, str(event.data.get("message", "no message")), str(event.data.get("traceback", "")))
+
+
+class _Progress:
+    """The counters of warm-up and windows must move."""
+
+    def __init__(self, limit_s: float):
+        self.limit_s = limit_s
+        self._counters: tuple[Any, Any] = (None, None)
+        self._moved_at = time.monotonic()
+
+    def see(self, event: Event) -> None:
+        """Raises `RunFailed(timed_out)` when they have not moved for too long."""
+        counters = (event.data.get("batches"), event.data.get("tokens_out"))
+        counting = event.type == "alive" and event.data.get("phase") in ("warmup", "window")
+        if event.type != "alive" or not counting or counters != self._counters:
+            self._moved_at = time.monotonic()
+            self._counters = counters if counting else self._counters
+        elif time.monotonic() - self._moved_at > self.limit_s:
+            raise RunFailed("timed_out", f"no progress for {self.limit_s:.0f} s ({counters[0]} batches done)")

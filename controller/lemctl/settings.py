@@ -1,0 +1,76 @@
+"""What belongs to the host, not to a campaign: executor, images, interpreters, folders.
+
+Environment variables `LEM_*` win over `settings.yaml` in the state folder. A campaign file can set none of this.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+
+from lemctl.errors import UsageMistake
+from lemctl.paths import Home, data_folder, default_home
+
+Executor = Literal["docker", "local"]
+
+
+class Settings(BaseSettings):
+    """Host settings."""
+
+    model_config = SettingsConfigDict(env_prefix="LEM_", extra="ignore", frozen=True)
+
+    home: Path = Field(default_factory=default_home, description="State folder: database, sessions, prompts, logs.")
+    executor: Executor = Field("docker", description="How engines run: `docker` containers, or `local` child processes.")
+    models_dir: Path | None = Field(None, description="Folder of models; default `models` in the state folder.")
+    datasets_dir: Path | None = Field(
+        None, description="Folder of prompt files that campaigns may name; default `datasets` in the state folder."
+    )
+    lock_dir: Path = Field(Path("/run/lock/lemctl"), description="Locks of GPUs, shared by all users of this host.")
+    puid: int | None = Field(None, description="User id inside containers; default the caller's, 65532 for root.")
+    pgid: int | None = Field(None, description="Group id inside containers; default the caller's, 65532 for root.")
+    shm_size: str = Field("1g", description="Shared memory of a container.")
+    container_memory: str | None = Field(None, description="Memory limit of a container, such as 16g; default none.")
+    max_runs: int = Field(200_000, ge=1, description="A campaign file that expands to more runs is refused.")
+    min_free_disk_mb: int = Field(500, ge=0, description="Below this free space no new run starts.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment before the file."""
+        file = YamlConfigSettingsSource(settings_cls, yaml_file=default_home() / "settings.yaml")
+        return init_settings, env_settings, file
+
+    @property
+    def paths(self) -> Home:
+        """The state folder."""
+        return Home(self.home.expanduser().absolute())
+
+    @property
+    def models(self) -> Path:
+        """Folder of models."""
+        return (self.models_dir or self.paths.root / "models").expanduser().absolute()
+
+    @property
+    def dataset_dirs(self) -> tuple[Path, ...]:
+        """Folders in which `dataset: file:NAME` is looked for, in order."""
+        own = (self.datasets_dir or self.paths.root / "datasets").expanduser().absolute()
+        return own, data_folder() / "campaigns" / "prompts"
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """The settings of this process; raises `UsageMistake` with the variable's name."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "LEM_" + "_".join(str(part) for part in first["loc"]).upper()
+        raise UsageMistake(f"{name}: {first['msg'].lower()} (found {first.get('input')!r})") from None

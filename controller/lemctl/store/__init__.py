@@ -1,0 +1,1 @@
+"""The state: one SQLite file, and the only place that knows SQL."""

@@ -1,0 +1,265 @@
+"""Opening the state: pragmas, migrations, and the refusals (corrupt, newer, on a network file system).
+
+WAL, `synchronous=FULL`, one connection per thread, every write transaction `BEGIN IMMEDIATE`: a transaction that reads
+first and writes later would fail at once with SQLITE_BUSY_SNAPSHOT.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import sqlite3
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+
+from lemctl.errors import DiskFull, LemctlError, Locked, NotFound, StoreUnusable
+from lemctl.paths import Home
+
+SCHEMA_VERSION = 1
+#: "LEMC": tells our file from any other SQLite file.
+APPLICATION_ID = 0x4C454D43
+BUSY_TIMEOUT_S = 10.0
+NETWORK_FILE_SYSTEMS = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "fuse.ceph", "lustre", "beegfs", "gpfs"}
+    | {"fuse.sshfs", "fuse.glusterfs", "glusterfs", "fuse.s3fs", "fuse.rclone", "davfs", "fuse.davfs2", "ncpfs"}
+)
+
+Mode = Literal["write", "read"]
+
+
+class Store:
+    """The database of one state folder. Thread-safe: each thread gets its own connection."""
+
+    def __init__(self, home: Home, mode: Mode):
+        self.home = home
+        self.mode: Mode = mode
+        self._local = threading.local()
+        self._all: list[sqlite3.Connection] = []
+        self._guard = threading.Lock()
+
+    @classmethod
+    def open(cls, home: Home, mode: Mode = "read") -> Store:
+        """Open; `write` makes or migrates the database. Raises `StoreUnusable`, or `NotFound` when there is none."""
+        store = cls(home, mode)
+        if mode == "write":
+            home.create()
+            refuse_network_file_system(home.root)
+            with _refusals(home):
+                _prepare(store.connection, home)
+        else:
+            if not home.database.exists():
+                raise NotFound(f"no campaigns yet: {home.database} does not exist; begin with `lemctl campaign start FILE`")
+            with _refusals(home):
+                _refuse_other_versions(store.connection, home)
+        return store
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """This thread's connection, in autocommit mode."""
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            with _refusals(self.home):
+                connection = _connect(self.home.database, self.mode)
+            self._local.connection = connection
+            with self._guard:
+                self._all.append(connection)
+        return connection
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """One write transaction: all of it or nothing. Raises `DiskFull`, `Locked` or `StoreUnusable`."""
+        connection = self.connection
+        with _refusals(self.home):
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+    def data_version(self) -> int:
+        """Changes when another connection has committed."""
+        return int(self.connection.execute("PRAGMA data_version").fetchone()[0])
+
+    def host_id(self) -> str:
+        """Id of the host that made this database."""
+        return str(self.connection.execute("SELECT value FROM meta WHERE key = 'host_id'").fetchone()[0])
+
+    def close(self) -> None:
+        """Close the connections of all threads."""
+        with self._guard:
+            for connection in self._all:
+                connection.close()
+            self._all.clear()
+        self._local = threading.local()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def check(home: Home) -> list[str]:
+    """What SQLite finds wrong, and broken references; empty when the database is sound."""
+    with Store.open(home) as store, _refusals(home):
+        problems = [row[0] for row in store.connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
+        broken = store.connection.execute("PRAGMA foreign_key_check").fetchall()
+        return problems + [f"{row[0]} row {row[1]}: refers to a missing {row[2]}" for row in broken]
+
+
+def backup(home: Home, label: str = "") -> Path:
+    """Copy the live database, consistently, into the backups folder; returns the copy."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
+    target = home.backups / f"lem-{stamp}{'-' + label if label else ''}.db"
+    home.backups.mkdir(exist_ok=True, mode=0o700)
+    partial = target.with_suffix(".tmp")
+    with _refusals(home), Store.open(home) as store:
+        copy = sqlite3.connect(partial)
+        try:
+            store.connection.backup(copy)
+        finally:
+            copy.close()
+    partial.chmod(0o600)
+    partial.rename(target)
+    return target
+
+
+def refuse_network_file_system(folder: Path) -> None:
+    """SQLite's locks do not hold on network file systems: raise `StoreUnusable` there."""
+    kind = file_system(folder, Path("/proc/self/mountinfo"))
+    if kind in NETWORK_FILE_SYSTEMS:
+        raise StoreUnusable(f"{folder} is on a network file system ({kind}); set LEM_HOME to a local folder")
+
+
+def file_system(folder: Path, mountinfo: Path) -> str:
+    """Type of the file system that `folder` lies on, by the longest matching mount point; `unknown` if unreadable."""
+    best, kind = "", "unknown"
+    target = str(folder.resolve())
+    try:
+        lines = mountinfo.read_text().splitlines()
+    except OSError:
+        return kind
+    for line in lines:
+        left, _, right = line.partition(" - ")
+        point = left.split()[4].encode().decode("unicode_escape")
+        inside = target == point or target.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= len(best):
+            best, kind = point, right.split()[0]
+    return kind
+
+
+def _connect(path: Path, mode: Mode) -> sqlite3.Connection:
+    if mode == "write":
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    connection = sqlite3.connect(
+        f"{path.as_uri()}?mode={'rw' if mode == 'write' else 'ro'}",
+        uri=True,
+        isolation_level=None,
+        timeout=BUSY_TIMEOUT_S,
+        check_same_thread=False,
+    )
+    connection.row_factory = sqlite3.Row
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA trusted_schema = OFF")
+    if mode == "write":
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+    else:
+        connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, home: Home) -> None:
+    """Make the schema in an empty file, or bring an old one up to date, each step in one transaction."""
+    _refuse_other_versions(connection, home, migrating=True)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        version = _version(connection)
+        if version == 0:
+            _run_script(connection, (Path(__file__).parent / "schema.sql").read_text())
+            host = connection.execute("INSERT INTO meta VALUES ('host_id', ?), ('host_name', ?)", _host())
+            assert host.rowcount == 2
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        else:
+            for number in range(version + 1, SCHEMA_VERSION + 1):
+                (script,) = (Path(__file__).parent / "migrations").glob(f"{number:04d}_*.sql")
+                _run_script(connection, script.read_text())
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+
+
+def _run_script(connection: sqlite3.Connection, script: str) -> None:
+    """Statement by statement: `executescript` would commit the transaction that holds them together."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            connection.execute(statement)
+            statement = ""
+
+
+def _refuse_other_versions(connection: sqlite3.Connection, home: Home, migrating: bool = False) -> None:
+    version = _version(connection)
+    if version > SCHEMA_VERSION:
+        raise StoreUnusable(
+            f"{home.database} has schema {version}, this lemctl knows {SCHEMA_VERSION}: use the newer lemctl; it was left untouched"
+        )
+    tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    if version == 0 and tables:
+        raise StoreUnusable(f"{home.database} is not a database of lemctl; move it away or set LEM_HOME")
+    if not migrating and version < SCHEMA_VERSION:
+        raise StoreUnusable(f"{home.database} has schema {version}: `lemctl daemon start` migrates it to {SCHEMA_VERSION}")
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _host() -> tuple[str, str]:
+    """(id, name): the id is stable for one installation and tells nothing about it."""
+    try:
+        seed = Path("/etc/machine-id").read_text().strip() or uuid.uuid4().hex
+    except OSError:
+        seed = uuid.uuid4().hex
+    return hashlib.sha256(b"lemctl:" + seed.encode()).hexdigest()[:16], socket.gethostname()
+
+
+@contextmanager
+def _refusals(home: Home) -> Iterator[None]:
+    """Translate SQLite's errors to ours."""
+    try:
+        yield
+    except LemctlError:
+        raise
+    except sqlite3.OperationalError as error:
+        text = str(error)
+        if "full" in text or "disk I/O" in text:
+            raise DiskFull(f"{home.database}: {text}; free space on that disk, what was committed is safe") from error
+        if "locked" in text or "busy" in text:
+            raise Locked(f"{home.database} was locked by another program for {BUSY_TIMEOUT_S:.0f} s") from error
+        if "malformed" in text or "unable to open" in text:
+            raise _corrupt(home, text) from error
+        raise
+    except sqlite3.IntegrityError:
+        raise
+    except sqlite3.DatabaseError as error:
+        raise _corrupt(home, str(error)) from error
+
+
+def _corrupt(home: Home, text: str) -> StoreUnusable:
+    newest = max(home.backups.glob("lem-*.db"), default=None)
+    hint = f"restore {newest}" if newest else "there is no backup in " + str(home.backups)
+    return StoreUnusable(f"{home.database} cannot be used ({text}); it was left untouched; {hint}")

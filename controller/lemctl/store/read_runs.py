@@ -1,0 +1,115 @@
+"""What the daemon reads of runs and attempts to decide what becomes of them."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from dataclasses import dataclass
+from typing import Any
+
+from lemctl.errors import NotFound, UsageMistake
+from lemctl.store.campaigns import Campaign
+
+
+@dataclass(frozen=True)
+class PastAttempt:
+    """An earlier attempt of a run."""
+
+    outcome: str
+    fault: str | None
+
+
+@dataclass(frozen=True)
+class InFlight:
+    """An attempt that a dead daemon left without an outcome."""
+
+    attempt_id: int
+    run_id: int
+
+
+def past_attempts(tx: sqlite3.Connection, run_id: int, before_attempt: int) -> list[PastAttempt]:
+    """The ended attempts of a run before one, oldest first. A person's retry begins a new count."""
+    since = tx.execute(
+        "SELECT coalesce(max(t.at_utc), '') FROM transitions t WHERE t.entity = 'run' AND t.entity_id = ?"
+        " AND t.to_status = 'Queued' AND t.by = 'person'",
+        (run_id,),
+    ).fetchone()[0]
+    rows = tx.execute(
+        "SELECT outcome, fault FROM attempts WHERE run_id = ? AND id < ? AND outcome IS NOT NULL AND started_utc >= ?"
+        " ORDER BY id",
+        (run_id, before_attempt, since),
+    )
+    return [PastAttempt(row[0], row[1]) for row in rows]
+
+
+def in_flight(tx: sqlite3.Connection) -> list[InFlight]:
+    """Attempts without an outcome."""
+    rows = tx.execute("SELECT id, run_id FROM attempts WHERE outcome IS NULL ORDER BY id")
+    return [InFlight(row[0], row[1]) for row in rows]
+
+
+def newest_faults(tx: sqlite3.Connection, campaign: Campaign, count: int) -> list[str | None]:
+    """How the newest runs of a campaign ended since it last became Active: the fault, None for Done; newest first."""
+    since = tx.execute(
+        "SELECT coalesce(max(id), 0) FROM transitions WHERE entity = 'campaign' AND entity_id = ? AND to_status = 'Active'",
+        (campaign.id,),
+    ).fetchone()[0]
+    rows = tx.execute(
+        "SELECT json_extract(t.data, '$.fault') FROM transitions t JOIN runs r ON r.id = t.entity_id"
+        " WHERE t.entity = 'run' AND t.to_status IN ('Done', 'Failed') AND t.id > ? AND r.campaign_id = ?"
+        " ORDER BY t.id DESC LIMIT ?",
+        (since, campaign.id, count),
+    )
+    return [row[0] for row in rows]
+
+
+def run_under_way(tx: sqlite3.Connection, campaign: Campaign) -> int | None:
+    """The campaign's run that is under way, if any."""
+    row = tx.execute(
+        "SELECT id FROM runs WHERE campaign_id = ? AND status IN ('Starting', 'Cooling', 'Running')", (campaign.id,)
+    ).fetchone()
+    return None if row is None else int(row[0])
+
+
+def has_queued(tx: sqlite3.Connection, campaign: Campaign) -> bool:
+    """Whether anything is left to start."""
+    row = tx.execute("SELECT 1 FROM runs WHERE campaign_id = ? AND status = 'Queued' LIMIT 1", (campaign.id,)).fetchone()
+    return row is not None
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """A run by its number."""
+
+    id: int
+    campaign_id: int
+    status: str
+
+
+def run_row(tx: sqlite3.Connection, run_id: int) -> RunRow:
+    """Raises `NotFound`."""
+    row = tx.execute("SELECT id, campaign_id, status FROM runs WHERE id = ?", (run_id,)).fetchone()
+    if row is None:
+        raise NotFound(f"no run {run_id}; `lemctl results list` shows them")
+    return RunRow(row[0], row[1], row[2])
+
+
+def retryable(tx: sqlite3.Connection, campaign: Campaign, run_id: int | None, where: dict[str, Any]) -> list[int]:
+    """Failed, skipped or cancelled runs of a campaign, one of them or all that match swept keys or the backend.
+
+    Raises `UsageMistake` for a run that is in another state.
+    """
+    rows = tx.execute(
+        "SELECT r.id, r.status, r.axes, e.backend, e.model FROM runs r JOIN experiments e ON e.hash = r.experiment"
+        " WHERE r.campaign_id = ? AND (? IS NULL OR r.id = ?) ORDER BY r.position",
+        (campaign.id, run_id, run_id),
+    ).fetchall()
+    if run_id is not None and rows and rows[0]["status"] not in ("Failed", "Skipped", "Cancelled"):
+        raise UsageMistake(f"run {run_id} is {rows[0]['status']}: only a failed, skipped or cancelled run can be retried")
+    found = []
+    for row in rows:
+        known = {**json.loads(row["axes"]), "backend": row["backend"], "model": row["model"]}
+        matches = all(str(known.get(key)) == str(value) for key, value in where.items())
+        if row["status"] in ("Failed", "Skipped", "Cancelled") and matches:
+            found.append(int(row["id"]))
+    return found
