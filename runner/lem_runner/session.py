@@ -64,6 +64,7 @@ class Session:
         self._is_terminating = False
         self._engine: Engine | None = None
         self._engine_key = ""
+        self._is_loaded = False
         self._waiting: Attempt | None = None
 
     def deliver(self, item: Command | Unreadable) -> None:
@@ -122,24 +123,15 @@ class Session:
             self._refuse(name, f"run: attempt {self._waiting.name!r} is still waiting for go or cancel")
             return
         self._progress.begin(name)
-        is_loading = False
         try:
             self._check_run(name, spec)
-            prompts = read_prompts(spec.workload)
-            is_loading = self._engine is None
-            self._progress.enter("loading")
-            engine, loaded = self._engine_for(name, spec)
-            is_loading = False
-            attempt = Attempt(name, spec, prompts, engine, self._log, self._progress, lambda: self.is_stopped(name))
-            if not processes.reset_peak_rss():
-                attempt.notes.append("the host's memory peak is since the start of the session")
-            engine.admit(prompts, attempt.decoding)
+            self._waiting, loaded = self._prepare(name, spec)
         except SessionFolderError:
             raise
         except BaseException as error:  # noqa: BLE001 - engines raise anything, SystemExit too: told, with its kind
+            is_loading = self._engine is not None and not self._is_loaded
             self._fail(name, failure_of(error, is_loading=is_loading))
             return
-        self._waiting = attempt
         self._progress.enter("waiting")
         self._log.emit("loaded", loaded, name)
 
@@ -154,26 +146,37 @@ class Session:
                 f"run: this session holds the engine {self._engine_key!r}, asked for was {spec.engine_key!r}"
             )
 
-    def _engine_for(self, name: str, spec: RunSpec) -> tuple[Engine, dict[str, Any]]:
-        """The loaded engine, or a new one; with the data of the `loaded` event."""
-        is_reused = self._engine is not None
-        load_s = 0.0
+    def _prepare(self, name: str, spec: RunSpec) -> tuple[Attempt, dict[str, Any]]:
+        """The attempt that can go, and the data of its `loaded` event."""
+        prompts = read_prompts(spec.workload)
+        self._progress.enter("loading")
+        begin_s = time.monotonic()
+        is_reused = self._is_loaded
+        engine = self._engine_for(name, spec)
+        load_s = 0.0 if is_reused else time.monotonic() - begin_s
+        attempt = Attempt(name, spec, prompts, engine, self._log, self._progress, lambda: self.is_stopped(name))
+        if not processes.reset_peak_rss():
+            attempt.notes.append("the host's memory peak is since the start of the session")
+        engine.admit(prompts, attempt.decoding)
+        loaded = {
+            "engine_key": spec.engine_key,
+            "reused": is_reused,
+            "load_s": load_s,
+            "effective": records.plain(engine.effective()),
+            "memory": records.plain(engine.memory()),
+        }
+        return attempt, loaded
+
+    def _engine_for(self, name: str, spec: RunSpec) -> Engine:
+        """The loaded engine, or a new one."""
         if self._engine is None:
             self._log.emit("loading", {"backend": spec.backend, "engine_key": spec.engine_key}, name)
-            begin_s = time.monotonic()
             self._engine = backends.load(spec.backend).open()
             self._engine_key = spec.engine_key
             self._engine.load(spec)
             self._engine.sync()
-            load_s = time.monotonic() - begin_s
-        loaded = {
-            "engine_key": self._engine_key,
-            "reused": is_reused,
-            "load_s": load_s,
-            "effective": records.plain(self._engine.effective()),
-            "memory": records.plain(self._engine.memory()),
-        }
-        return self._engine, loaded
+            self._is_loaded = True
+        return self._engine
 
     def _go(self, attempt: Attempt) -> None:
         self._waiting = None
