@@ -20,7 +20,16 @@ from lem_runner.protocol import Prompt, RunSpec
 PACKAGES: tuple[str, ...] = ()
 OWNS_CUDA: Literal["engine", "torch"] = "engine"
 
+#: The portable keys that every backend takes; here they name an engine or draw other tokens, there are no weights.
+_PORTABLE = [
+    Parameter("dtype", "str", "auto", "engine", "tells engines apart", choices=("auto", "float32", "float16", "bfloat16")),
+    Parameter("do_sample", "bool", False, "sampling", "the seed draws other tokens"),
+    Parameter("top_p", "float", None, "sampling", "changes nothing", minimum=0, maximum=1),
+    Parameter("top_k", "int", None, "sampling", "changes nothing", minimum=1),
+    Parameter("seed", "int", 0, "sampling", "draws the tokens, with do_sample"),
+]
 _PARAMETERS = [
+    *_PORTABLE,
     Parameter("load_s", "float", 0.0, "engine", "seconds that loading takes", minimum=0),
     Parameter("prefill_ms_per_token", "float", 0.02, "engine", "per prompt token of a batch", minimum=0),
     Parameter("decode_ms_per_token", "float", 1.0, "engine", "per decoding step of a batch", minimum=0),
@@ -102,7 +111,7 @@ class ReplayEngine(Engine):
         return {"backend": "replay", "device": "none", "engine": dict(self._set)}
 
     def _tokens(self, prompt: Prompt, decoding: Decoding, seed: int) -> list[int]:
-        is_sampled = bool(decoding.sampling.get("temperature"))
+        is_sampled = bool(decoding.sampling.get("do_sample") or decoding.sampling.get("temperature"))
         draw = random.Random(f"{prompt.sha256}:{seed if is_sampled else ''}")  # noqa: S311
         count = decoding.max_new_tokens
         if decoding.output == "natural":
