@@ -47,7 +47,7 @@ class Catalogue:
     """All parameters of a backend, by (group, name)."""
 
     backend: str
-    engine_version: str
+    engine_version: str | None
     parameters: Mapping[tuple[str, str], Parameter]
 
     def mistake(self, group: str, name: str, value: Any) -> str | None:
@@ -55,8 +55,14 @@ class Catalogue:
         parameter = self.parameters.get((group, name))
         if parameter is None:
             names = [known for found, known in self.parameters if found == group]
-            return f"{self.backend} {self.engine_version} has no {group} parameter {name!r}{nearest(name, names)}"
+            engine = f"{self.backend} {self.engine_version}" if self.engine_version else self.backend
+            return f"{engine} has no {group} parameter {name!r}{nearest(name, names)}"
         return _mistake(parameter, value)
+
+    def normal(self, group: str, name: str, value: Any) -> Any:
+        """A checked value in the parameter's own type: `1` for a float is `1.0`, so that both hash alike."""
+        is_int = isinstance(value, int) and not isinstance(value, bool)
+        return float(value) if is_int and set(_alternatives(self.parameters[group, name].type)) == {"float"} else value
 
 
 def load_catalogue(images: Path, backend: str) -> Catalogue | None:
@@ -80,7 +86,7 @@ def load_catalogue(images: Path, backend: str) -> Catalogue | None:
                 maximum=row.get("maximum"),
                 doc=row.get("doc", ""),
             )
-        return Catalogue(backend, str(body["engine_version"]), parameters)
+        return Catalogue(backend, body["engine_version"], parameters)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"the catalogue {path} cannot be read: {error!r}") from error
 

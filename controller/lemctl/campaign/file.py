@@ -6,7 +6,7 @@ What comes out is checked key by key and value by value; `plan.plan` expands it,
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from lemctl.campaign.messages import translated
 from lemctl.campaign.presets import PRESETS
 from lemctl.campaign.refusals import NOT_YET, refusals
 from lemctl.campaign.schema import BACKENDS, Campaign, Scoped
-from lemctl.campaign.sweep import Sweep, read_sweep, without
+from lemctl.campaign.sweep import Inclusion, Sweep, read_sweep, without
 from lemctl.campaign.values import Checker, Surroundings
 from lemctl.campaign.yaml import MAX_BYTES, Document, parse
 from lemctl.errors import CampaignFileError
@@ -127,8 +127,11 @@ def loads(
     base["backend"] = check.backend(settings.backend, "backend") if settings.backend is not None else None
     base["workload"]["dataset"] = check.resolved("workload.dataset", settings.workload.dataset, "workload.dataset")
     swept = without(settings.sweep, pinned)
-    sweep = read_sweep(swept, settings.exclude, settings.include, check)
+    read = read_sweep(swept, settings.exclude, settings.include, check)
+    sweep = replace(read, includes=tuple(entry for entry in read.includes if not _contradicts(entry, tree, pinned)))
     warnings = [f"{key} is given on the command line: not swept" for key in pinned if _sweeps(settings.sweep, key)]
+    if dropped := len(read.includes) - len(sweep.includes):
+        warnings.append(f"{dropped} of include is left out: the command line says otherwise")
     unused = _unused_scopes(base["backend"], scoped, sweep)
     if unused and "backend" not in pinned:
         backend, key = unused[0]
@@ -174,15 +177,21 @@ def _scoped(backend: str, value: Any, source: Source, check: Checker) -> dict[st
     except ValidationError as error:
         exists = source.lines.__contains__
         raise translated(error, Scoped, source, exists, f"{backend}.") from None
-    groups = {"engine": section.engine, "sampling": section.sampling}
-    for group, parameters in groups.items():
-        for name, given in parameters.items():
-            check.parameter(backend, group, name, given, f"{backend}.{group}.{name}")
-    return groups
+    return {
+        group: {
+            name: check.parameter(backend, group, name, given, f"{backend}.{group}.{name}")
+            for name, given in parameters.items()
+        }
+        for group, parameters in (("engine", section.engine), ("sampling", section.sampling))
+    }
 
 
 def _sweeps(sweep: Mapping[str, Any], key: str) -> bool:
     return without(sweep, [key]) != sweep
+
+
+def _contradicts(include: Inclusion, tree: Mapping[str, Any], pinned: Collection[str]) -> bool:
+    return any(part.key in pinned and part.shown != get(tree, part.key) for part in include.assignments)
 
 
 def _unused_scopes(backend: str | None, scoped: Mapping[str, Any], sweep: Sweep) -> list[tuple[str, str]]:
@@ -207,15 +216,18 @@ def _check_gate(settings: Campaign, source: Source) -> None:
 
 
 def explained(campaign: CampaignFile) -> list[tuple[str, Any, str]]:
-    """Every scalar key with its value and origin, for `config validate --explain`."""
+    """Every key that has a value: the value as written, and its origin."""
     rows: list[tuple[str, Any, str]] = []
 
     def walk(value: Any, key: str) -> None:
         if isinstance(value, dict) and value and key not in ("model", "sweep"):
             for name, item in value.items():
                 walk(item, f"{key}.{name}" if key else name)
-        elif value not in (None, {}, []):
-            rows.append((key, get(campaign.raw, key) if has(campaign.raw, key) else value, campaign.origin(key)))
+        elif has(campaign.raw, key):
+            rows.append((key, get(campaign.raw, key), campaign.origin(key)))
+        elif value not in (None, {}, [], ""):
+            # A default; the numbers with a fraction among them are durations.
+            rows.append((key, f"{value:g}s" if isinstance(value, float) else value, campaign.origin(key)))
 
     walk({**campaign.settings.model_dump(), **campaign.scoped}, "")
-    return rows
+    return [row for row in rows if row[1] not in ({}, [])]

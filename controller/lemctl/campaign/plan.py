@@ -12,8 +12,8 @@ from lemctl.campaign.file import CampaignFile
 from lemctl.campaign.order import ordered
 from lemctl.campaign.references import model_name
 from lemctl.campaign.spec import Section, SectionWriter, assembled, canonical, experiment_hash
-from lemctl.campaign.sweep import Axis, Match
-from lemctl.campaign.values import SECTIONS, Assignment
+from lemctl.campaign.sweep import Axis, Inclusion, Match
+from lemctl.campaign.values import SECTIONS
 
 Engine = tuple[str, str, str]
 
@@ -94,8 +94,8 @@ def plan(campaign: CampaignFile) -> Plan:
     for grid in campaign.sweep.grids:
         for backend, axes in _by_backend(campaign, grid):
             _expand(collector, backend, axes)
-    for index, include in enumerate(campaign.sweep.includes):
-        _include(collector, index, include)
+    for include in campaign.sweep.includes:
+        _include(collector, include)
     if not collector.found:
         raise campaign.source.error("no experiment is left after exclude", "exclude")
     settings = campaign.settings
@@ -173,20 +173,20 @@ def _expand(collector: _Collector, backend: str, axes: Sequence[Axis]) -> None:
             collector.add(backend, parts, labels)
 
 
-def _include(collector: _Collector, index: int, include: Sequence[Assignment]) -> None:
+def _include(collector: _Collector, include: Inclusion) -> None:
     source = collector.campaign.source
-    chosen = [part.value for part in include if part.key == "backend"]
+    chosen = [part.value for part in include.assignments if part.key == "backend"]
     backend = chosen[0] if chosen else collector.campaign.base["backend"]
     if backend is None:
-        raise source.error("needs a backend, because the campaign sweeps it", f"include.{index}")
-    for part in include:
+        raise source.error("needs a backend, because the campaign sweeps it", include.place)
+    for part in include.assignments:
         if part.scope not in (None, backend):
-            raise source.error(f"is scoped to {part.scope}, the experiment's backend is {backend}", f"include.{index}")
+            raise source.error(f"is scoped to {part.scope}, the experiment's backend is {backend}", include.place)
     parts = {
-        name: collector.writer.section(name, backend, [part for part in include if part.path[0] == name])
+        name: collector.writer.section(name, backend, [part for part in include.assignments if part.path[0] == name])
         for name in SECTIONS
     }
-    collector.add(backend, parts, {part.key: part.shown for part in include})
+    collector.add(backend, parts, {part.key: part.shown for part in include.assignments})
 
 
 def _matches(match: Match, backend: str, parts: Mapping[str, Section]) -> bool:

@@ -5,7 +5,7 @@ They are written in the file's own words, so that a preset can say nothing that 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 # A window of 60 s is the least that MLPerf Power accepts; 120 s halves the share of the counter's edge error.
@@ -39,3 +39,25 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "reload_each_block": True,
     },
 }
+
+
+def preset_table() -> tuple[tuple[str, ...], list[tuple[str, list[Any]]]]:
+    """The presets' names, and for each key that any of them sets its value in each, None where it sets none."""
+    columns = [flat(values) for values in PRESETS.values()]
+    found = dict.fromkeys(key for column in columns for key in column)
+    order = list(dict.fromkeys(key.partition(".")[0] for key in found))
+    keys = sorted(found, key=lambda key: order.index(key.partition(".")[0]))
+    return tuple(PRESETS), [(key, [column.get(key) for column in columns]) for key in keys]
+
+
+def flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A preset by dotted keys."""
+
+    def walk(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+        for name, value in tree.items():
+            if isinstance(value, Mapping) and name != "cycles":
+                yield from walk(value, f"{prefix}{name}.")
+            else:
+                yield f"{prefix}{name}", value
+
+    return dict(walk(values, ""))

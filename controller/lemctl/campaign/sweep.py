@@ -54,12 +54,20 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True)
+class Inclusion:
+    """An experiment beside the grids, by what it changes of the file's own values."""
+
+    place: str
+    assignments: tuple[Assignment, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Sweep:
     """A union of grids, less the exclusions, plus the inclusions."""
 
     grids: tuple[tuple[Axis, ...], ...]
     excludes: tuple[Match, ...]
-    includes: tuple[tuple[Assignment, ...], ...]
+    includes: tuple[Inclusion, ...]
 
     def assignments(self) -> Iterator[Assignment]:
         """Everything that is set anywhere in the grids and inclusions."""
@@ -68,7 +76,7 @@ class Sweep:
                 for alternative in axis.alternatives:
                     yield from alternative
         for include in self.includes:
-            yield from include
+            yield from include.assignments
 
 
 def read_sweep(
@@ -166,7 +174,8 @@ def _match(entry: Mapping[str, Any], place: str, check: Checker) -> Match:
     return Match(place, tuple(conditions))
 
 
-def _inclusion(entry: Mapping[str, Any], place: str, check: Checker) -> tuple[Assignment, ...]:
+def _inclusion(entry: Mapping[str, Any], place: str, check: Checker) -> Inclusion:
     if not entry:
         raise check.source.error("an empty entry includes nothing", place)
-    return tuple(check.assignments(key, [value], [f"{place}.{key}"])[0] for key, value in entry.items())
+    parts = [check.assignments(key, [value], [f"{place}.{key}"])[0] for key, value in entry.items()]
+    return Inclusion(place, tuple(parts))

@@ -74,7 +74,7 @@ class Checker:
             checked = self._typed(key, values, places)
             checked = [self.resolved(key, value, place) for value, place in zip(checked, places, strict=True)]
         path = tuple(key.split("."))
-        return [Assignment(key, None, path, new, old) for new, old in zip(checked, values, strict=True)]
+        return [Assignment(key, None, path, new, _shown(new, old)) for new, old in zip(checked, values, strict=True)]
 
     def backend(self, value: Any, place: str) -> str:
         """A backend's name; raises with the nearest one."""
@@ -97,8 +97,8 @@ class Checker:
             raise self.source.error(str(error), place) from None
         return value
 
-    def parameter(self, backend: str, group: str, name: str, value: Any, place: str) -> None:
-        """One scoped parameter against the backend's catalogue."""
+    def parameter(self, backend: str, group: str, name: str, value: Any, place: str) -> Any:
+        """One scoped parameter, checked against the backend's catalogue and in its own type."""
         try:
             catalogue = self.surroundings.catalogue(backend)
         except ValueError as error:
@@ -109,6 +109,7 @@ class Checker:
             )
         if reason := catalogue.mistake(group, name, value):
             raise self.source.error(reason, place)
+        return catalogue.normal(group, name, value)
 
     def _scoped(
         self, key: str, backend: str, rest: str, values: Sequence[Any], places: Sequence[str]
@@ -116,9 +117,10 @@ class Checker:
         group, _, name = rest.partition(".")
         if group not in _GROUPS or not name or "." in name:
             raise self.source.error(f"write {backend}.engine.NAME or {backend}.sampling.NAME", places[0])
-        for value, place in zip(values, places, strict=True):
-            self.parameter(backend, group, name, value, place)
-        return [Assignment(key, backend, (group, name), value, value) for value in values]
+        return [
+            Assignment(key, backend, (group, name), self.parameter(backend, group, name, value, place), value)
+            for value, place in zip(values, places, strict=True)
+        ]
 
     def _typed(self, key: str, values: Sequence[Any], places: Sequence[str]) -> list[Any]:
         adapter = self.adapters.get(key) or self._adapter(key, places[0])
@@ -147,6 +149,19 @@ class Checker:
         return TypeAdapter(list[Annotated[field_info.annotation, field_info]])  # type: ignore[name-defined]
 
 
+def full_key(short: str, backends: Collection[str]) -> str:
+    """The experiment key that `short` stands for: itself, or the one key that ends in it; raises `ValueError`."""
+    keys = experiment_keys()
+    if short in keys or short.partition(".")[0] in backends:
+        return short
+    found = [key for key in keys if key.endswith(f".{short}")]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ValueError(f"{short} could be {listed(found)}")
+    raise ValueError(f"no key {short!r} can differ between experiments{nearest(short, keys)}")
+
+
 def experiment_keys() -> list[str]:
     """Every unscoped key that may be swept, excluded or included."""
     keys = ["backend", "model"]
@@ -161,6 +176,11 @@ def experiment_keys() -> list[str]:
             else:
                 pending.append(key)
     return keys
+
+
+def _shown(value: Any, written: Any) -> Any:
+    """As written, but one name for what has several (`fp16` is `float16`)."""
+    return value if isinstance(value, str) and isinstance(written, str) else written
 
 
 def _named(value: Any) -> str:
