@@ -60,9 +60,10 @@ def run_experiment(run: QueuedRun, lane: Lane, world: World, cancel: Cancel) -> 
         _end_failed(run, lane, world, attempt, fault, tale)
     except Exception as error:  # noqa: BLE001 - the one place: whatever it was, it is recorded and the campaign goes on
         lane.end_session("failed", f"internal error: {error}")
-        kind = "infra"
-        message = str(error) if isinstance(error, PersonsMistake) else f"internal error: {type(error).__name__}: {error}"
-        _end_failed(run, lane, world, attempt, RunFailed(kind, message, traceback.format_exc()), tale)
+        message = (
+            str(error) if isinstance(error, PersonsMistake) else f"internal error: {type(error).__name__}: {error}"
+        )
+        _end_failed(run, lane, world, attempt, RunFailed("infra", message, traceback.format_exc()), tale)
     finally:
         tale.end()
 

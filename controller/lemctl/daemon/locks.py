@@ -85,7 +85,9 @@ def take_lane_locks(folder: Path, names: tuple[str, ...], text: str) -> list[Fil
         if folder.stat().st_uid == os.getuid():
             folder.chmod(0o1777)
     except OSError as error:
-        raise PreflightRefused(f"lock folder {folder}: {error.strerror}; set LEM_LOCK_DIR to a folder that all users share") from error
+        raise PreflightRefused(
+            f"lock folder {folder}: {error.strerror}; set LEM_LOCK_DIR to a folder that all users share"
+        ) from error
     taken: list[FileLock] = []
     try:
         for name in sorted(names):

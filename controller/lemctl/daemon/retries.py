@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from lemctl.clock import utc_text
 from lemctl.errors import RETRIED, SKIPS_EXPERIMENT, FaultKind
@@ -16,12 +17,13 @@ BACK_OFF_S = (5.0, 30.0, 120.0, 600.0)
 MAX_INTERRUPTIONS = 10
 
 
-@dataclass(frozen=True)
-class Past:
+class Past(Protocol):
     """An earlier attempt of the same run: its outcome, and its fault if it failed."""
 
-    outcome: str
-    fault: str | None
+    @property
+    def outcome(self) -> str: ...  # noqa: D102
+    @property
+    def fault(self) -> str | None: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,13 @@ class Fate:
 
 
 def after_failure(
-    attempt: int, fault: FaultKind, message: str, past: Sequence[Past], retry_max: int, now: datetime, back_off_scale: float = 1.0
+    attempt: int,
+    fault: FaultKind,
+    message: str,
+    past: Sequence[Past],
+    retry_max: int,
+    now: datetime,
+    back_off_scale: float = 1.0,
 ) -> Fate:
     """Queued for another try, or Failed.
 

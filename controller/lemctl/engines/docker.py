@@ -78,7 +78,9 @@ class DockerExecutor:
             self._warm[key] = container_id
             self._projects[lane] = spec
         os.chown(place.folder, self.uid, self.gid)
-        command = self._containers.exec_command(spec, [backend.interpreter, "-m", "lem_runner", self.path_of(place.folder)])
+        command = self._containers.exec_command(
+            spec, [backend.interpreter, "-m", "lem_runner", self.path_of(place.folder)]
+        )
         runner = DockerRunner(command, place.folder, self._containers, spec, container_id)
         return Opened(Session(runner, place.folder, limits), container_id)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,9 +37,12 @@ class EventTail:
         self.next_seq = 0
         self._fd: int | None = None
         self._rest = b""
+        self._pending: deque[bytes] = deque()
 
     def read(self) -> Iterator[Event]:
-        """The events that have come since the last call. Raises `RunFailed(bad_result)`."""
+        """The events that have come and were not given yet. Raises `RunFailed(bad_result)`."""
+        while self._pending:
+            yield self._decode(self._pending.popleft())
         if self._fd is None:
             try:
                 self._fd = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -50,8 +54,9 @@ class EventTail:
             *lines, self._rest = (self._rest + chunk).split(b"\n")
             if len(self._rest) > MAX_EVENT_B:
                 raise RunFailed("bad_result", f"an event is longer than {MAX_EVENT_B} bytes")
-            for line in lines:
-                yield self._decode(line)
+            self._pending.extend(lines)
+            while self._pending:  # one at a time: a caller that has what it wanted leaves the others for the next call
+                yield self._decode(self._pending.popleft())
 
     def close(self) -> None:
         """Release the file."""
@@ -112,7 +117,9 @@ def _requests(folder: Path, result: AttemptResult) -> list[RequestRecord]:
     for window in result.windows:
         tokens = sum(r.tokens_out for r in records if r.window == window.window)
         if tokens != window.tokens_out or window.t_end_ns <= window.t_begin_ns:
-            raise RunFailed("bad_result", f"window {window.window}: {tokens} tokens recorded, {window.tokens_out} counted")
+            raise RunFailed(
+                "bad_result", f"window {window.window}: {tokens} tokens recorded, {window.tokens_out} counted"
+            )
     return records
 
 

@@ -111,7 +111,8 @@ class LocalExecutor:
         interpreter = Path(backend.local_interpreter)
         if not interpreter.exists():
             raise RunFailed(
-                "infra", f"{interpreter} does not exist: set LEM_PYTHON_{backend.name.upper()} to a Python with the engine"
+                "infra",
+                f"{interpreter} does not exist: set LEM_PYTHON_{backend.name.upper()} to a Python with the engine",
             )
         return {"executor": self.name, "interpreter": str(interpreter)}
 

@@ -107,13 +107,23 @@ class Session:
         self._lease_at = 0.0
 
     def greet(self, cancel: Cancel) -> dict[str, Any]:
-        """Wait for `hello` and check the contract's version. Raises `RunFailed`."""
+        """Wait for `hello` and check the contract's version. Raises `RunFailed`.
+
+        A runner that dies before it has said a word is trouble of the place, not of the experiment.
+        """
+        try:
+            return self._await_hello(cancel)
+        except RunnerDied as death:
+            raise RunFailed("infra", f"no hello: {death.message}", death.detail) from death
+
+    def _await_hello(self, cancel: Cancel) -> dict[str, Any]:
         for event in self._listen("", HELLO_S, "infra", "the runner did not say hello", cancel):
             if event.type == "hello":
                 theirs = event.data.get("contract")
                 if theirs != CONTRACT_VERSION:
                     raise RunFailed(
-                        "infra", f"the runner speaks contract {theirs!r}, this controller {CONTRACT_VERSION}: they must match"
+                        "infra",
+                        f"the runner speaks contract {theirs!r}, this controller {CONTRACT_VERSION}: they must match",
                     )
                 self.hello = event.data
                 return event.data
@@ -201,111 +211,6 @@ class Session:
         return False
 
     def last_words(self) -> str:
-        """The end of stderr."""
-        ...
-
-
-OnEvent = Callable[[Event], None]
-
-
-def ignore(event: Event) -> None:
-    """For callers that need no events."""
-
-
-class Session:
-    """One runner, from hello to its end. Not thread-safe: a lane's worker owns it."""
-
-    def __init__(self, process: RunnerProcess, folder: Path, limits: Limits):
-        self.process = process
-        self.folder = folder
-        self.limits = limits
-        self.hello: dict[str, Any] = {}
-        self.ended = False
-        self._events = EventTail(folder / EVENTS_FILE)
-        self._heard_at = time.monotonic()
-        self._lease_at = 0.0
-
-    def greet(self, cancel: Cancel) -> dict[str, Any]:
-        """Wait for `hello` and check the contract's version. Raises `RunFailed`."""
-        for event in self._listen("", HELLO_S, "infra", "the runner did not say hello", cancel):
-            if event.type == "hello":
-                theirs = event.data.get("contract")
-                if theirs != CONTRACT_VERSION:
-                    raise RunFailed(
-                        "infra", f"the runner speaks contract {theirs!r}, this controller {CONTRACT_VERSION}: they must match"
-                    )
-                self.hello = event.data
-                return event.data
-        raise AssertionError("unreachable: listening ends by an event or an error")
-
-    def load(self, attempt: str, spec: RunSpec, cancel: Cancel, on_event: OnEvent = ignore) -> dict[str, Any]:
-        """Send `run`, wait for `loaded`; its data. Raises `RunFailed`, `Interrupted`, `CancelledByPerson`."""
-        self._send(Command("run", attempt, spec))
-        limit_s = self.limits.start_s
-        for event in self._listen(attempt, limit_s, "timed_out", f"not loaded within {limit_s:.0f} s", cancel):
-            on_event(event)
-            if event.type == "loaded":
-                return event.data
-        raise AssertionError("unreachable")
-
-    def go(self, attempt: str, cancel: Cancel, on_event: OnEvent = ignore) -> Finished:
-        """Send `go`, wait for the checked result. Raises `RunFailed`, `Interrupted`, `CancelledByPerson`.
-
-        A complete result on disk beats a cancel and a death: it was whole before its rename.
-        """
-        self._send(Command("go", attempt))
-        try:
-            announced = self._await_result(attempt, cancel, on_event)
-        except (Interrupted, CancelledByPerson, RunnerDied):
-            finished = read_finished(self.folder, attempt, None)
-            if finished is None:
-                raise
-            return finished
-        finished = read_finished(self.folder, attempt, announced)
-        if finished is None:
-            raise RunFailed("bad_result", "a result was announced, but its file is not there")
-        return finished
-
-    def idle(self, cancel: Cancel, seconds: float) -> None:
-        """Keep the session alive while something else is waited for (the gate, a baseline); ends early on `cancel`.
-
-        Raises `RunFailed` when the runner dies or falls silent meanwhile.
-        """
-        until = time.monotonic() + seconds
-        while (left_s := until - time.monotonic()) > 0 and not cancel.event.is_set():
-            death = self.process.poll()
-            for event in self._hear():
-                _raise_error(event)
-            if death is not None:
-                raise RunnerDied(death.kind, death.message, self.last_words())
-            self._refuse_silence()
-            cancel.event.wait(min(left_s, 4 * POLL_MAX_S))
-
-    def end(self, reason: str) -> str:
-        """Ask, close, kill, destroy: each with its limit. Returns the rung that ended it. Never raises."""
-        if self.ended:
-            return "ended"
-        self.ended = True
-        rungs: list[tuple[str, Callable[[], None], float]] = [
-            ("quit", lambda: self.process.write(Command("quit").encode()), 2.0 if reason == "ok" else 0.0),
-            ("stdin closed", self.process.close_stdin, CLOSE_S),
-            ("killed", self.process.kill, KILL_S),
-        ]
-        used = "destroyed"
-        for name, act, wait_s in rungs:
-            if wait_s == 0.0:
-                continue
-            act()
-            if self.process.wait(wait_s):
-                used = name
-                break
-        self.process.close_stdin()
-        if used in ("killed", "destroyed"):
-            self.process.destroy()
-        self._events.close()
-        return used
-
-    def last_words(self) -> str:
         """The end of the runner's stderr."""
         return self.process.last_words()
 
@@ -384,9 +289,9 @@ class RunnerDied(RunFailed):
 def _raise_error(event: Event) -> None:
     if event.type != "error":
         return
-    kind = event.data.get("kind")
-    known: FaultKind = kind if kind in get_args(RunnerFaultKind) else "engine_error"
-    raise RunFailed(known, str(event.data.get("message", "no message")), str(event.data.get("traceback", "")))
+    told = event.data.get("kind")
+    kind: FaultKind = next((known for known in get_args(RunnerFaultKind) if known == told), "engine_error")
+    raise RunFailed(kind, str(event.data.get("message", "no message")), str(event.data.get("traceback", "")))
 
 
 class _Progress:

@@ -133,7 +133,9 @@ def extend_campaign(tx: sqlite3.Connection, plan: Plan, source: str, clock: Cloc
     """
     campaign = find(tx, plan.name)
     at_utc = utc_text(clock.utc())
-    last = tx.execute("SELECT coalesce(max(position), -1) FROM runs WHERE campaign_id = ?", (campaign.id,)).fetchone()[0]
+    last = tx.execute("SELECT coalesce(max(position), -1) FROM runs WHERE campaign_id = ?", (campaign.id,)).fetchone()[
+        0
+    ]
     new_runs = _add_runs(tx, campaign.id, plan, last + 1, at_utc)
     if new_runs:
         tx.execute(
@@ -152,7 +154,9 @@ def find(tx: sqlite3.Connection, label: str) -> Campaign:
     if found:
         return found[0]
     names = [row[0] for row in tx.execute("SELECT DISTINCT name FROM campaigns ORDER BY id DESC LIMIT 5")]
-    raise NotFound(f"no campaign {label!r}" + (f"; there are {', '.join(names)}" if names else "; none has been started"))
+    raise NotFound(
+        f"no campaign {label!r}" + (f"; there are {', '.join(names)}" if names else "; none has been started")
+    )
 
 
 def by_id(tx: sqlite3.Connection, campaign_id: int) -> Campaign:
@@ -309,7 +313,9 @@ def _add_runs(tx: sqlite3.Connection, campaign_id: int, plan: Plan, first_positi
 
 def _by_name(tx: sqlite3.Connection, name: str) -> list[Campaign]:
     """Newest first."""
-    return [_campaign(row) for row in tx.execute("SELECT * FROM campaigns WHERE name = ? ORDER BY number DESC", (name,))]
+    return [
+        _campaign(row) for row in tx.execute("SELECT * FROM campaigns WHERE name = ? ORDER BY number DESC", (name,))
+    ]
 
 
 def _campaign(row: sqlite3.Row) -> Campaign:

@@ -47,7 +47,9 @@ def take(tx: sqlite3.Connection, clock: Clock) -> list[AskedCommand]:
     """The commands nobody took yet, oldest first, marked as taken; an expired one is answered so instead."""
     now_utc = utc_text(clock.utc())
     taken = []
-    for row in tx.execute("SELECT * FROM commands WHERE answered_utc IS NULL AND taken_utc IS NULL ORDER BY id").fetchall():
+    for row in tx.execute(
+        "SELECT * FROM commands WHERE answered_utc IS NULL AND taken_utc IS NULL ORDER BY id"
+    ).fetchall():
         if row["expires_utc"] < now_utc:
             answer(tx, row["id"], Answer(6, "no daemon took this command in time; it was not carried out"), clock)
         else:

@@ -55,7 +55,9 @@ class Store:
                 _prepare(store.connection, home)
         else:
             if not home.database.exists():
-                raise NotFound(f"no campaigns yet: {home.database} does not exist; begin with `lemctl campaign start FILE`")
+                raise NotFound(
+                    f"no campaigns yet: {home.database} does not exist; begin with `lemctl campaign start FILE`"
+                )
             with _refusals(home):
                 _refuse_other_versions(store.connection, home)
         return store
@@ -105,7 +107,9 @@ class Store:
     def __enter__(self) -> Store:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 
@@ -170,7 +174,6 @@ def _connect(path: Path, mode: Mode) -> sqlite3.Connection:
     )
     connection.row_factory = sqlite3.Row
     connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute("PRAGMA trusted_schema = OFF")
     if mode == "write":
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
@@ -221,7 +224,9 @@ def _refuse_other_versions(connection: sqlite3.Connection, home: Home, migrating
     if version == 0 and tables:
         raise StoreUnusable(f"{home.database} is not a database of lemctl; move it away or set LEM_HOME")
     if not migrating and version < SCHEMA_VERSION:
-        raise StoreUnusable(f"{home.database} has schema {version}: `lemctl daemon start` migrates it to {SCHEMA_VERSION}")
+        raise StoreUnusable(
+            f"{home.database} has schema {version}: `lemctl daemon start` migrates it to {SCHEMA_VERSION}"
+        )
 
 
 def _version(connection: sqlite3.Connection) -> int:

@@ -98,7 +98,9 @@ def move(
     )
 
 
-def log_created(tx: sqlite3.Connection, entity: Entity, ids: Sequence[int], status: str, data: str, at_utc: str, by: str) -> None:
+def log_created(
+    tx: sqlite3.Connection, entity: Entity, ids: Sequence[int], status: str, data: str, at_utc: str, by: str
+) -> None:
     """Log the first status of new rows."""
     tx.executemany(
         "INSERT INTO transitions (entity, entity_id, from_status, to_status, data, at_utc, by) VALUES (?, ?, NULL, ?, ?, ?, ?)",

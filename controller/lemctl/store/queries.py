@@ -103,7 +103,9 @@ def find_campaign(connection: sqlite3.Connection, label: str | None) -> Campaign
         ).fetchall()
     if found:
         return _rows(connection, found)[0]
-    names = [row[0] for row in connection.execute("SELECT name FROM campaigns GROUP BY name ORDER BY max(id) DESC LIMIT 5")]
+    names = [
+        row[0] for row in connection.execute("SELECT name FROM campaigns GROUP BY name ORDER BY max(id) DESC LIMIT 5")
+    ]
     there_are = f"; there are {', '.join(names)}" if names else "; none has been started"
     raise NotFound((f"no campaign {label!r}" if label else "no campaign") + there_are)
 

@@ -48,7 +48,9 @@ class RunResult:
     figures: dict[str, Figure]
 
 
-def campaign_results(connection: sqlite3.Connection, campaign_id: int, metrics: Sequence[str] | None) -> list[RunResult]:
+def campaign_results(
+    connection: sqlite3.Connection, campaign_id: int, metrics: Sequence[str] | None
+) -> list[RunResult]:
     """Every run in its order, with the metrics named, or all for None."""
     figures = _campaign_figures(connection, campaign_id, metrics)
     invalid = dict(
@@ -202,5 +204,7 @@ def log_places(connection: sqlite3.Connection, run: int, attempt: int | None) ->
     if row is None:
         exists = connection.execute("SELECT 1 FROM runs WHERE id = ?", (run,)).fetchone() is not None
         which = f"attempt {attempt}" if attempt is not None else "attempt yet"
-        raise NotFound(f"run {run} has no {which}" if exists else f"no run {run}; `lemctl results list` shows what there is")
+        raise NotFound(
+            f"run {run} has no {which}" if exists else f"no run {run}; `lemctl results list` shows what there is"
+        )
     return dict(row) | {"facts": json.loads(row["facts"])}

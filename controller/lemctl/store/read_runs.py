@@ -73,7 +73,9 @@ def run_under_way(tx: sqlite3.Connection, campaign: Campaign) -> int | None:
 
 def has_queued(tx: sqlite3.Connection, campaign: Campaign) -> bool:
     """Whether anything is left to start."""
-    row = tx.execute("SELECT 1 FROM runs WHERE campaign_id = ? AND status = 'Queued' LIMIT 1", (campaign.id,)).fetchone()
+    row = tx.execute(
+        "SELECT 1 FROM runs WHERE campaign_id = ? AND status = 'Queued' LIMIT 1", (campaign.id,)
+    ).fetchone()
     return row is not None
 
 
@@ -105,7 +107,9 @@ def retryable(tx: sqlite3.Connection, campaign: Campaign, run_id: int | None, wh
         (campaign.id, run_id, run_id),
     ).fetchall()
     if run_id is not None and rows and rows[0]["status"] not in ("Failed", "Skipped", "Cancelled"):
-        raise UsageMistake(f"run {run_id} is {rows[0]['status']}: only a failed, skipped or cancelled run can be retried")
+        raise UsageMistake(
+            f"run {run_id} is {rows[0]['status']}: only a failed, skipped or cancelled run can be retried"
+        )
     found = []
     for row in rows:
         known = {**json.loads(row["axes"]), "backend": row["backend"], "model": row["model"]}

@@ -84,7 +84,9 @@ def attach(tx: sqlite3.Connection, attempt_id: int, session_id: int) -> None:
     tx.execute("UPDATE attempts SET session_id = ? WHERE id = ?", (session_id, attempt_id))
 
 
-def add_environment(tx: sqlite3.Connection, attempt_id: int, kind: str, digest: str, document: str, clock: Clock) -> None:
+def add_environment(
+    tx: sqlite3.Connection, attempt_id: int, kind: str, digest: str, document: str, clock: Clock
+) -> None:
     """Store an environment once, by hash, and link it from the attempt."""
     tx.execute(
         "INSERT OR IGNORE INTO environments (hash, kind, document, first_utc) VALUES (?, ?, ?, ?)",

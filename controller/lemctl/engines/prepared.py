@@ -1,0 +1,223 @@
+"""What was prepared before the night, and where it lies on this host: model folders, prompt files, images.
+
+Only looks, never fetches; the fetching is in `prefetch`.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from lem_runner.prompts import TOKENIZER_FILES, model_folder_name, prompt_key, tokenizer_identity
+from lemctl.engines.backends import BACKENDS
+from lemctl.errors import RunFailed
+
+if TYPE_CHECKING:
+    from lemctl.campaign.plan import Plan
+    from lemctl.settings import Settings
+
+DOCKER_TIMEOUT_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """Where an experiment's inputs lie on this host. `model_path` is None for a random model."""
+
+    model_path: Path | None
+    prompts: Path
+    prompts_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """One thing that a plan needs and this host has not. `fix` is a command; None: `lemctl images prefetch FILE`."""
+
+    what: Literal["image", "model", "prompts"]
+    name: str
+    fix: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSet:
+    """Prompts as an experiment asks for them: the entry of a prefetch job, without the key."""
+
+    kind: str
+    name: str | None
+    sha256: str | None
+    input_len: int | None
+    prompts: int
+    seed: int
+    template: str
+
+    @classmethod
+    def of(cls, workload: Mapping[str, Any]) -> PromptSet:
+        """From the `workload` section of a specification."""
+        dataset = workload["dataset"]
+        return cls(
+            kind=dataset["kind"],
+            name=dataset["name"],
+            sha256=dataset["sha256"],
+            input_len=dataset["input_len"],
+            prompts=workload["prompts"],
+            seed=workload["seed"],
+            template=workload["template"],
+        )
+
+    def content(self) -> dict[str, Any]:
+        """What decides the prompts, apart from their number, seed and template. A file counts by its content."""
+        if self.kind == "file":
+            return {"kind": "file", "sha256": self.sha256, "format": Path(self.name or "").suffix.lower()}
+        return {"kind": self.kind, "input_len": self.input_len}
+
+    def key(self, tokenizer: str) -> str:
+        """The name of the prepared file, for a model that tokenises so."""
+        return prompt_key(self.content(), self.prompts, self.seed, self.template, tokenizer)
+
+    @property
+    def label(self) -> str:
+        """`200 of file:demo.jsonl`: for a message."""
+        source = f"random ids, {self.input_len} each" if self.kind == "random" else f"{self.kind}:{self.name}"
+        return f"{self.prompts} of {source}"
+
+
+def model_path(model: Mapping[str, Any], settings: Settings) -> Path | None:
+    """The folder of a model, whether it is there or not; None for a random one."""
+    if model["kind"] == "random":
+        return None
+    name = model_folder_name(model["name"], model["revision"]) if model["kind"] == "hf" else model["name"]
+    return settings.models / name
+
+
+def has_model(folder: Path | None) -> bool:
+    """Whether the folder holds a model; a random one needs none."""
+    return folder is None or (folder / "config.json").is_file()
+
+
+def model_config(model: Mapping[str, Any], settings: Settings) -> dict[str, Any] | None:
+    """The model's own configuration, where it is at hand."""
+    folder = model_path(model, settings)
+    if folder is None:
+        config: dict[str, Any] | None = model["config"]
+        return config
+    try:
+        found = json.loads((folder / "config.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def tokenizer_of(model: Mapping[str, Any], settings: Settings) -> str:
+    """What turns text into ids for this model. The model must be there."""
+    folder = model_path(model, settings)
+    if folder is None:
+        return tokenizer_identity(model, None)
+    stats = ((name, (folder / name).stat()) for name in TOKENIZER_FILES if (folder / name).is_file())
+    return _tokenizer_of_folder(folder, tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats))
+
+
+@lru_cache(maxsize=256)
+def _tokenizer_of_folder(folder: Path, stamp: tuple[tuple[str, int, int], ...]) -> str:  # noqa: ARG001
+    """Hashed again only where a file of it has changed."""
+    return tokenizer_identity({"kind": "path"}, folder)
+
+
+def prompt_path(prompts: PromptSet, tokenizer: str, settings: Settings) -> Path:
+    """The prepared file, whether it is there or not."""
+    return settings.paths.prompts / f"{prompts.key(tokenizer)}.jsonl"
+
+
+def is_prepared(path: Path) -> bool:
+    """Whether the file is there and whole: its meta file is written last."""
+    return path.exists() and path.with_suffix(".meta.json").exists()
+
+
+def locate(spec: Mapping[str, Any], settings: Settings) -> Located:
+    """Where the inputs of an experiment lie. Raises `RunFailed` (infra) where they have gone since the start."""
+    folder = model_path(spec["model"], settings)
+    if not has_model(folder):
+        raise RunFailed("infra", f"the model is no longer in {folder}; `lemctl images prefetch FILE` fetches it")
+    wanted = PromptSet.of(spec["workload"])
+    path = prompt_path(wanted, tokenizer_of(spec["model"], settings), settings)
+    try:
+        meta = json.loads(path.with_suffix(".meta.json").read_text("utf-8"))
+        if not path.exists():
+            raise FileNotFoundError(path)
+        return Located(folder, path, str(meta["sha256"]))
+    except (OSError, ValueError, KeyError) as error:
+        raise RunFailed(
+            "infra", f"the prompts ({wanted.label}) are not in {path}; `lemctl images prefetch FILE` prepares them"
+        ) from error
+
+
+def missing(plan: Plan, settings: Settings, executor: str) -> list[Missing]:
+    """What the plan needs and this host has not: images (docker only), models, prompts."""
+    gaps: list[Missing] = []
+    if executor == "docker":
+        gaps += missing_images({experiment.backend for experiment in plan.experiments})
+    for model, wanted in needs_of(plan):
+        folder = model_path(model, settings)
+        if not has_model(folder):
+            gaps.append(_missing_model(model, folder))
+            continue
+        tokenizer = tokenizer_of(model, settings)
+        gaps += [
+            Missing("prompts", prompts.label)
+            for prompts in wanted
+            if not is_prepared(prompt_path(prompts, tokenizer, settings))
+        ]
+    return gaps
+
+
+def needs_of(plan: Plan) -> list[tuple[Mapping[str, Any], list[PromptSet]]]:
+    """Every model of the plan with the distinct prompt sets that its experiments ask for."""
+    models: dict[str, tuple[Mapping[str, Any], dict[PromptSet, None]]] = {}
+    names: dict[int, str] = {}
+    sets: dict[int, PromptSet] = {}
+    for experiment in plan.experiments:
+        model, workload = experiment.spec["model"], experiment.spec["workload"]
+        # Experiments share their sections: thousands of them name a handful.
+        name = names.setdefault(id(model), "") or names.setdefault(id(model), "")
+        if not name:
+            name = names[id(model)] = json.dumps(model, sort_keys=True)
+        if id(workload) not in sets:
+            sets[id(workload)] = PromptSet.of(workload)
+        models.setdefault(name, (model, {}))[1].setdefault(sets[id(workload)])
+    return [(model, list(wanted)) for model, wanted in models.values()]
+
+
+def missing_images(backends: Iterable[str]) -> list[Missing]:
+    """The images of these backends that the engine's store has not. Without an engine that answers: all of them.
+
+    One call of the plain client: this look is part of every `plan`, and must cost little.
+    """
+    gaps = []
+    for name in sorted(backends):
+        row = BACKENDS[name]
+        if not _has_image(row.image_ref):
+            can_build = (row.build_context / "Dockerfile").is_file()
+            fix = f"lemctl images build {name}" if can_build else f"docker pull {row.image_ref}"
+            gaps.append(Missing("image", row.image_ref, fix))
+    return gaps
+
+
+def _has_image(ref: str) -> bool:
+    command = ["docker", "image", "inspect", "--format", "{{.Id}}", ref]
+    try:
+        said = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=DOCKER_TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return said.returncode == 0
+
+
+def _missing_model(model: Mapping[str, Any], folder: Path | None) -> Missing:
+    name = f"{model['kind']}:{model['name']}"
+    if model["kind"] == "hf":
+        return Missing("model", name)
+    return Missing("model", f"{name} (no config.json in {folder})", f"cp -r YOUR_MODEL {folder}")
