@@ -22,7 +22,7 @@ OWNS_CUDA: Literal["engine", "torch"] = "engine"
 
 #: The portable keys that every backend takes; here they name an engine or draw other tokens, there are no weights.
 _PORTABLE = [
-    Parameter("dtype", "str", "auto", "engine", "tells engines apart", choices=("auto", "float32", "float16", "bfloat16")),
+    Parameter("dtype", "str", "auto", "engine", "names an engine", choices=("auto", "float32", "float16", "bfloat16")),
     Parameter("do_sample", "bool", False, "sampling", "the seed draws other tokens"),
     Parameter("top_p", "float", None, "sampling", "changes nothing", minimum=0, maximum=1),
     Parameter("top_k", "int", None, "sampling", "changes nothing", minimum=1),
