@@ -21,6 +21,6 @@ mkdir -p "$cache"
 say "installing the project into .venv"
 [ -x .venv/bin/python ] || "$python" -m venv .venv
 .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' >"$log" 2>&1 ||
-    { tail -n 5 "$log" >&2; say "pip install failed; all of it is in $log"; exit 1; }
+    { grep -E 'E(RROR|rror):' "$log" | tail -n 3 >&2; say "pip install failed; all of it is in $log"; exit 1; }
 rm -f .venv/ready-*
 touch "$stamp"

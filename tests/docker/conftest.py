@@ -16,6 +16,8 @@ ROOT = Path(__file__).parents[2]
 #: Inside the container: never root.
 UID = os.getuid() or 65532
 GID = os.getgid() or 65532
+#: An interpreter with torch and transformers.
+ENGINE_PYTHON = Path(os.environ.get("LEM_PYTHON_PYTORCH", str(ROOT / ".venv-pytorch" / "bin" / "python")))
 
 
 @pytest.fixture(scope="session")
@@ -57,3 +59,14 @@ def spec(engine: Containers, small_image: str, tmp_path: Path) -> Iterator[Conta
     home_hash = f"test{os.getpid()}{abs(hash(tmp_path)) % 10**6}"
     yield make_spec(tmp_path, small_image, home_hash)
     engine.sweep(home_hash)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random model, made on the spot."""
+    if not ENGINE_PYTHON.exists():
+        pytest.skip("no interpreter with torch; `make engine-venv` makes one")
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    maker = [str(ENGINE_PYTHON), str(ROOT / "scripts" / "make_tiny_model.py"), str(folder)]
+    subprocess.run(maker, check=True, capture_output=True, timeout=120)
+    return folder
