@@ -116,6 +116,7 @@ def test_gpus_are_reserved_by_uuid(spec: ContainerSpec) -> None:
     service = resolved(spec, "compose.yaml", "compose.gpu.yaml", LEM_GPU_UUIDS="GPU-one,GPU-two")["pytorch"]
     (device,) = service["deploy"]["resources"]["reservations"]["devices"]
     assert device["device_ids"] == ["GPU-one,GPU-two"]
+    assert device["capabilities"] == ["gpu", "compute", "utility"]
     assert service["ulimits"]["memlock"] == {"soft": -1, "hard": -1}
     assert service["healthcheck"]["interval"] == "10m0s"
     assert service["read_only"] is True
