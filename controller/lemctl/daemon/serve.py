@@ -59,6 +59,8 @@ class Daemon:
     pid: int
     min_free_disk_mb: float = 0.0
     free_disk_mb: FreeDisk = lambda: float("inf")
+    #: Work in the ticking thread: a simulation has one order of events.
+    inline: bool = False
     wake: threading.Event = field(default_factory=threading.Event)
     leave: threading.Event = field(default_factory=threading.Event)
     lane: Lane | None = None
@@ -188,7 +190,10 @@ class Daemon:
 
         work = Work(run, cancel, threading.Thread(target=do, name=f"lane-{lane.name}", daemon=True))
         self.work = work
-        work.thread.start()
+        if self.inline:
+            do()
+        else:
+            work.thread.start()
 
     def _let_go(self) -> None:
         """Nothing to do: after a while the engine is ended and the device given back."""

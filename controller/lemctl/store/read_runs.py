@@ -79,6 +79,12 @@ def has_queued(tx: sqlite3.Connection, campaign: Campaign) -> bool:
     return row is not None
 
 
+def count_by_status(tx: sqlite3.Connection, campaign: Campaign) -> dict[str, int]:
+    """How many runs of a campaign are in each state."""
+    rows = tx.execute("SELECT status, count(*) FROM runs WHERE campaign_id = ? GROUP BY status", (campaign.id,))
+    return {row[0]: row[1] for row in rows}
+
+
 @dataclass(frozen=True)
 class RunRow:
     """A run by its number."""

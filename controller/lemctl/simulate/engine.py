@@ -1,0 +1,206 @@
+"""A computed engine behind the daemon's own interface: the contract's events and results, on the simulated clock."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lem_runner.protocol import (
+    CONTRACT_VERSION,
+    AttemptResult,
+    Event,
+    EventType,
+    RequestRecord,
+    RunSpec,
+    WindowRecord,
+    ids_sha256,
+)
+from lemctl.cancel import Cancel
+from lemctl.clock import SimulatedClock
+from lemctl.engines.backends import Backend
+from lemctl.engines.events import Finished
+from lemctl.engines.executor import Opened, Place
+from lemctl.engines.session import Limits, OnEvent
+from lemctl.errors import FaultKind, RunFailed
+from lemctl.simulate.device import SimulatedGpu
+
+LOAD_S = 45.0
+PROMPT_TOKENS = 48
+#: Relative scatter between runs, as repeated cells show it.
+RUN_CV = 0.012
+#: How often a run meets each kind of trouble, when faults are asked for.
+FAULTS: tuple[tuple[FaultKind, float], ...] = (
+    ("infra", 0.01),
+    ("silent", 0.008),
+    ("engine_error", 0.004),
+    ("contaminated", 0.004),
+    ("oom_gpu", 0.002),
+)
+#: Seconds for one decoding step at batch 1, and how much each further request adds, by backend.
+_STEP = {"pytorch": (0.024, 0.03), "vllm": (0.011, 0.012), "tensorrt": (0.009, 0.010)}
+
+
+@dataclass
+class SimulatedExecutor:
+    """The place where computed engines run."""
+
+    clock: SimulatedClock
+    gpu: SimulatedGpu
+    rng: random.Random
+    faults: bool
+    name: str = "simulate"
+
+    def identity(self, backend: Backend) -> dict[str, Any]:
+        """Nothing real to name."""
+        return {"executor": self.name, "backend": backend.name}
+
+    def path_of(self, host_path: Path) -> str:
+        """As it is; nothing is read."""
+        return str(host_path)
+
+    def open(self, place: Place, limits: Limits) -> Opened:  # noqa: ARG002
+        """A new session; always fresh."""
+        return Opened(SimulatedSession(self), None)
+
+    def release(self, lane: str) -> None:
+        """Nothing is held."""
+
+    def sweep(self) -> int:
+        """Nothing is left behind."""
+        return 0
+
+
+class SimulatedSession:
+    """One computed runner; an `EngineSession`."""
+
+    def __init__(self, place: SimulatedExecutor):
+        self._place = place
+        self._clock = place.clock
+        self._gpu = place.gpu
+        self._rng = place.rng
+        self._spec: RunSpec | None = None
+        self._key = ""
+        self._seq = 0
+
+    def greet(self, cancel: Cancel) -> dict[str, Any]:  # noqa: ARG002
+        """Its own hello."""
+        return {"contract": CONTRACT_VERSION, "simulated": True, "packages": {}}
+
+    def load(self, attempt: str, spec: RunSpec, cancel: Cancel, on_event: OnEvent) -> dict[str, Any]:
+        """45 s of loading, once per engine."""
+        cancel.raise_if_set()
+        reused = self._key == spec.engine_key
+        self._spec, self._key = spec, spec.engine_key
+        if not reused:
+            self._gpu.set_load("loading", self._now_s())
+            self._tell(on_event, attempt, "loading", {"backend": spec.backend, "engine_key": spec.engine_key})
+            self._spend(LOAD_S * self._rng.uniform(0.9, 1.2))
+        self._gpu.set_load("idle", self._now_s())
+        self._maybe_fail(at_load=True)
+        data = {"engine_key": spec.engine_key, "reused": reused, "load_s": 0.0 if reused else LOAD_S, "effective": {}}
+        self._tell(on_event, attempt, "loaded", data)
+        return data
+
+    def idle(self, cancel: Cancel, seconds: float) -> None:
+        """Time passes with the engine loaded."""
+        if not cancel.event.is_set():
+            self._spend(seconds)
+
+    def go(self, attempt: str, cancel: Cancel, on_event: OnEvent) -> Finished:
+        """Warm-up and one window; the records follow from the workload and the seed."""
+        cancel.raise_if_set()
+        assert self._spec is not None
+        spec = self._spec
+        batch_s = self._batch_s(spec) * self._rng.gauss(1.0, RUN_CV)
+        self._gpu.set_load("work", self._now_s(), self._intensity(spec))
+        warm_s = max(spec.measure.warmup.min_s, 60.0 if spec.measure.warmup.kind == "steady" else batch_s)
+        self._spend(warm_s)
+        self._maybe_fail(at_load=False)
+        self._tell(on_event, attempt, "warm", {"batches": math.ceil(warm_s / batch_s), "duration_s": warm_s})
+        begin_ns = self._clock.monotonic_ns()
+        self._tell(on_event, attempt, "window_begin", {"window": 0, "t_ns": begin_ns})
+        batches = self._batches(spec, batch_s)
+        records = [r for b in range(batches) for r in self._batch(spec, b, begin_ns, batch_s)]
+        self._spend(batches * batch_s)
+        end_ns = self._clock.monotonic_ns()
+        tokens = sum(r.tokens_out for r in records)
+        window = WindowRecord(0, begin_ns, end_ns, batches, len(records), sum(r.tokens_in for r in records), tokens)
+        self._tell(on_event, attempt, "window_end", {"window": 0, "t_ns": end_ns, "batches": batches})
+        self._gpu.set_load("idle", self._now_s())
+        result = AttemptResult(
+            contract=CONTRACT_VERSION,
+            attempt=attempt,
+            engine_key=spec.engine_key,
+            windows=[window],
+            requests=len(records),
+            requests_sha256="",
+            effective={"simulated": True},
+            memory={},
+            warmup={"ended": spec.measure.warmup.kind},
+        )
+        self._tell(on_event, attempt, "result", {"requests": len(records)})
+        return Finished(result, records)
+
+    def end(self, reason: str) -> str:  # noqa: ARG002
+        """The GPU is empty again."""
+        self._gpu.set_load("empty", self._now_s())
+        return "quit"
+
+    def log_offsets(self) -> dict[str, int]:
+        """It prints nothing."""
+        return {"stdout": 0, "stderr": 0}
+
+    def _batch(self, spec: RunSpec, batch: int, begin_ns: int, batch_s: float) -> list[RequestRecord]:
+        submit_ns = begin_ns + round(batch * batch_s * 1e9)
+        end_ns = begin_ns + round((batch + 1) * batch_s * 1e9)
+        count = spec.workload.max_new_tokens
+        first_ns = submit_ns + round((end_ns - submit_ns) / count)
+        size = spec.workload.batch_size
+        rows = []
+        for n in range(size):
+            index = (batch * size + n) % spec.workload.prompts
+            tokens = count if spec.workload.output == "fixed" else self._rng.randint(1, count)
+            rows.append(
+                RequestRecord(
+                    index, 0, batch, ids_sha256([index]), PROMPT_TOKENS, tokens, submit_ns, first_ns, end_ns, None,
+                    "length" if tokens == count else "eos",
+                )
+            )  # fmt: skip
+        return rows
+
+    def _batches(self, spec: RunSpec, batch_s: float) -> int:
+        if spec.measure.window_s is None:
+            return math.ceil(spec.workload.prompts / spec.workload.batch_size)
+        return math.ceil(spec.measure.window_s / batch_s)
+
+    def _batch_s(self, spec: RunSpec) -> float:
+        step_s, more = _STEP.get(spec.backend, _STEP["pytorch"])
+        # Engines differ by their parameters too: a fixed factor that follows from their name.
+        tilt = int(hashlib.sha256(spec.engine_key.encode()).hexdigest()[:4], 16) / 0xFFFF
+        return spec.workload.max_new_tokens * step_s * (1 + more * spec.workload.batch_size) * (0.9 + 0.2 * tilt)
+
+    def _intensity(self, spec: RunSpec) -> float:
+        busy = 1 - math.exp(-spec.workload.batch_size / 12)
+        return (0.45 + 0.55 * busy) * self._rng.gauss(1.0, RUN_CV)
+
+    def _maybe_fail(self, at_load: bool) -> None:
+        if not self._place.faults:
+            return
+        for kind, share in FAULTS:
+            if self._rng.random() < share / 2:
+                raise RunFailed(kind, f"simulated {kind} while {'loading' if at_load else 'running'}")
+
+    def _tell(self, on_event: OnEvent, attempt: str, kind: EventType, data: dict[str, Any]) -> None:
+        on_event(Event(self._seq, self._clock.monotonic_ns(), attempt, kind, data))
+        self._seq += 1
+
+    def _now_s(self) -> float:
+        return self._clock.monotonic_ns() / 1e9
+
+    def _spend(self, seconds: float) -> None:
+        self._clock.advance(seconds)
+        self._gpu.advance(self._now_s())

@@ -1,0 +1,72 @@
+"""Run a plan in simulation, from the store to the verdicts, and return the campaign's exit code."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lemctl.clock import SimulatedClock
+from lemctl.daemon.experiment import World
+from lemctl.daemon.lanes import Lane
+from lemctl.daemon.serve import POLL_S, Daemon
+from lemctl.errors import RunsFailed
+from lemctl.paths import Home
+from lemctl.simulate.device import DeviceModel, SimulatedGpu
+from lemctl.simulate.engine import SimulatedExecutor
+from lemctl.simulate.instruments import SimulatedInstruments
+from lemctl.store import campaigns, read_runs
+from lemctl.store.campaigns import Campaign
+from lemctl.store.database import Store
+
+if TYPE_CHECKING:
+    from lemctl.campaign.plan import Plan
+
+BOOT_ID = "simulated"
+
+
+class _Nowhere:
+    """Nothing is read from disk in a simulation."""
+
+    model_path = None
+    prompts = Path("/simulated/prompts.jsonl")
+    prompts_sha256 = ""
+
+
+def run_campaign(plan: Plan, source: str, home: Home, seed: int = 0, faults: bool = False) -> int:
+    """Simulate a whole campaign in `home`; 0, or the code of `RunsFailed` when runs failed."""
+    clock = SimulatedClock(datetime.now(UTC).replace(hour=22, minute=0, second=0, microsecond=0))
+    rng = random.Random(f"{plan.hash}:{seed}")  # noqa: S311 - repeatable, not secret
+    with Store.open(home, "write") as store:
+        with store.transaction() as tx:
+            added = campaigns.add_campaign(tx, plan, source, "simulate", clock, store.host_id())
+        daemon = _daemon(store, clock, rng, faults)
+        while not _is_over(store, added.campaign):
+            daemon.tick()
+            clock.wait(daemon.wake, POLL_S)
+            daemon.wake.clear()
+        if daemon.lane is not None:
+            daemon.lane.close("the simulation ends")
+        failed = read_runs.count_by_status(store.connection, added.campaign).get("Failed", 0)
+    return RunsFailed.exit_code if failed else 0
+
+
+def _daemon(store: Store, clock: SimulatedClock, rng: random.Random, faults: bool) -> Daemon:
+    gpu = SimulatedGpu(DeviceModel(), rng, clock.monotonic_ns() / 1e9)
+    executor = SimulatedExecutor(clock, gpu, rng, faults)
+    lane = Lane("gpu-simulated", ("GPU-simulated",), store, clock, executor, SimulatedInstruments(gpu, clock, rng), BOOT_ID)
+
+    def lane_for(campaign: Campaign) -> Lane:  # noqa: ARG001
+        return lane
+
+    def locate(spec: dict[str, Any]) -> _Nowhere:  # noqa: ARG001
+        return _Nowhere()
+
+    world = World("simulated", locate, lambda opened: [])  # noqa: ARG005
+    return Daemon(store, clock, world, lane_for, pid=0, inline=True)
+
+
+def _is_over(store: Store, campaign: Campaign) -> bool:
+    """Ended, or paused by the breaker: nobody is there to resume it."""
+    return campaigns.by_id(store.connection, campaign.id).status.kind not in ("Waiting", "Active")
