@@ -60,9 +60,12 @@ def main() -> int:
                 fetch(partial, options.image, options.python)
         with made_whole(target) as partial:
             shutil.copytree(cached, partial, dirs_exist_ok=True)
-    except (OSError, subprocess.SubprocessError) as error:
-        said = getattr(error, "stderr", None) or ""
-        print(f"demo model: {error}\n{said[-2000:]}".rstrip(), file=sys.stderr)
+    except subprocess.CalledProcessError as error:
+        command = " ".join(error.cmd[:2])
+        print(f"{error.stderr[-2000:]}\ndemo model: {command} failed (exit code {error.returncode})", file=sys.stderr)
+        return 1
+    except (OSError, subprocess.TimeoutExpired) as error:
+        print(f"demo model: {error}", file=sys.stderr)
         return 1
     print(f"demo model: {target}", file=sys.stderr)
     return 0
@@ -132,7 +135,18 @@ def conversion(work: Path, image: str | None, python: str | None) -> list[str]:
         return [python, str(CONVERTER), str(work / "model.gguf"), str(work / "out")]
     assert image is not None
     return [
-        *("docker", "run", "--rm", "--network", "none", "--read-only", "--tmpfs", "/scratch:mode=1777"),
+        *(
+            "docker",
+            "run",
+            "--rm",
+            "--pull",
+            "never",
+            "--network",
+            "none",
+            "--read-only",
+            "--tmpfs",
+            "/scratch:mode=1777",
+        ),
         *("--env", "HOME=/scratch", "--env", "TMPDIR=/scratch"),
         *("--user", f"{os.getuid()}:{os.getgid()}", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
         *("--volume", f"{work}:/work", "--volume", f"{CONVERTER}:/convert_gguf.py:ro"),
