@@ -34,6 +34,7 @@ class World:
 
     runner_hash: str
     locate: Callable[[dict[str, Any]], Located]
+    model_config: Callable[[dict[str, Any]], dict[str, Any] | None]
     environments: Callable[[OpenSession], list[tuple[str, str, str]]]
     back_off_scale: float = 1.0
 
@@ -104,7 +105,7 @@ def _attempt(run: QueuedRun, lane: Lane, world: World, cancel: Cancel, attempt: 
     tale.phase("judging")
     tale.note(_facts(opened, loaded, finished, gate))
     _keep_baselines(lane, attempt, [before, after])
-    judged = judge_attempt(spec, finished, gate, [before, after], watched)
+    judged = judge_attempt(spec, world.model_config(spec), finished, gate, [before, after], watched)
     tale.judged = judged
     return judged
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lemctl.daemon.counting import count_work
 from lemctl.daemon.instruments import BaselineRecord, GateRecord, Watched, baseline_quantity
 from lemctl.engines.events import Finished
 from lemctl.judge.measured import Absent, Measured
@@ -25,17 +26,23 @@ class Judged:
 
 
 def judge_attempt(
-    spec: dict[str, Any], finished: Finished, gate: GateRecord, baselines: Sequence[BaselineRecord], watched: Watched
+    spec: dict[str, Any],
+    config: Mapping[str, Any] | None,
+    finished: Finished,
+    gate: GateRecord,
+    baselines: Sequence[BaselineRecord],
+    watched: Watched,
 ) -> Judged:
-    """Every metric and every finding of one attempt. `spec` is the experiment's."""
+    """Every metric and every finding of one attempt. `spec` is the experiment's, `config` its model's, if at hand."""
     result = finished.result
+    work = count_work(config, result.effective, spec["workload"]["load"]["batch_size"], finished.requests)
     measured = Measured(
         windows=result.windows,
         requests=finished.requests,
         energy=watched.energy,
         baselines={name: baseline_quantity(list(baselines), name) for name in ("b0", "b1", "b2")},
         peak_memory_bytes=_peak_memory(result.memory),
-        **watched.quantities,  # type: ignore[arg-type]
+        **{**work, **watched.quantities},  # type: ignore[arg-type]
     )
     findings = judge(_evidence(spec, finished, gate, watched))
     rows = [

@@ -11,7 +11,7 @@ from lemctl.daemon.experiment import World
 from lemctl.daemon.instruments import Instruments, NoSensors
 from lemctl.daemon.lanes import Lane, OpenSession
 from lemctl.engines.executor import Executor, LocalExecutor
-from lemctl.engines.prefetch import locate
+from lemctl.engines.prepared import locate, model_config
 from lemctl.engines.runner_copy import copy_runner
 from lemctl.paths import runner_source
 from lemctl.settings import Settings
@@ -34,7 +34,13 @@ class Host:
 
     def world(self) -> World:
         """What experiments need."""
-        return World(self._runner.hash, lambda spec: locate(spec, self._settings), self._environments)
+        settings = self._settings
+        return World(
+            self._runner.hash,
+            lambda spec: locate(spec, settings),
+            lambda spec: model_config(spec["model"], settings),
+            self._environments,
+        )
 
     def executors_to_sweep(self) -> list[Executor]:
         """The executors that any unfinished session used; local ones always, that look costs little."""

@@ -55,7 +55,9 @@ def run_campaign(plan: Plan, source: str, home: Home, seed: int = 0, faults: boo
 def _daemon(store: Store, clock: SimulatedClock, rng: random.Random, faults: bool) -> Daemon:
     gpu = SimulatedGpu(DeviceModel(), rng, clock.monotonic_ns() / 1e9)
     executor = SimulatedExecutor(clock, gpu, rng, faults)
-    lane = Lane("gpu-simulated", ("GPU-simulated",), store, clock, executor, SimulatedInstruments(gpu, clock, rng), BOOT_ID)
+    lane = Lane(
+        "gpu-simulated", ("GPU-simulated",), store, clock, executor, SimulatedInstruments(gpu, clock, rng), BOOT_ID
+    )
 
     def lane_for(campaign: Campaign) -> Lane:  # noqa: ARG001
         return lane
@@ -63,7 +65,7 @@ def _daemon(store: Store, clock: SimulatedClock, rng: random.Random, faults: boo
     def locate(spec: dict[str, Any]) -> _Nowhere:  # noqa: ARG001
         return _Nowhere()
 
-    world = World("simulated", locate, lambda opened: [])  # noqa: ARG005
+    world = World("simulated", locate, lambda spec: spec["model"]["config"], lambda opened: [])  # noqa: ARG005
     return Daemon(store, clock, world, lane_for, pid=0, inline=True)
 
 
