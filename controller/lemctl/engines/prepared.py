@@ -181,39 +181,46 @@ def needs_of(plan: Plan) -> list[tuple[Mapping[str, Any], list[PromptSet]]]:
     for experiment in plan.experiments:
         model, workload = experiment.spec["model"], experiment.spec["workload"]
         # Experiments share their sections: thousands of them name a handful.
-        name = names.setdefault(id(model), "") or names.setdefault(id(model), "")
-        if not name:
-            name = names[id(model)] = json.dumps(model, sort_keys=True)
+        if id(model) not in names:
+            names[id(model)] = json.dumps(model, sort_keys=True)
         if id(workload) not in sets:
             sets[id(workload)] = PromptSet.of(workload)
-        models.setdefault(name, (model, {}))[1].setdefault(sets[id(workload)])
+        models.setdefault(names[id(model)], (model, {}))[1].setdefault(sets[id(workload)])
     return [(model, list(wanted)) for model, wanted in models.values()]
 
 
 def missing_images(backends: Iterable[str]) -> list[Missing]:
     """The images of these backends that the engine's store has not. Without an engine that answers: all of them.
 
-    One call of the plain client: this look is part of every `plan`, and must cost little.
+    One call of the plain client for each: this look is part of every `plan`, and must cost little.
     """
     gaps = []
     for name in sorted(backends):
         row = BACKENDS[name]
-        if not _has_image(row.image_ref):
+        trouble = _image_trouble(row.image_ref)
+        if trouble == "missing":
             can_build = (row.build_context / "Dockerfile").is_file()
             fix = f"lemctl images build {name}" if can_build else f"docker pull {row.image_ref}"
             gaps.append(Missing("image", row.image_ref, fix))
+        elif trouble is not None:
+            gaps.append(Missing("image", f"{row.image_ref} ({trouble})", "lemctl doctor"))
     return gaps
 
 
-def _has_image(ref: str) -> bool:
+def _image_trouble(ref: str) -> str | None:
+    """`missing`, or why the engine cannot be asked; None when the image is there."""
     command = ["docker", "image", "inspect", "--format", "{{.Id}}", ref]
     try:
         said = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=DOCKER_TIMEOUT_S, check=False
         )
+    except FileNotFoundError:
+        return "no docker client"
     except (OSError, subprocess.TimeoutExpired):
-        return False
-    return said.returncode == 0
+        return "the Docker engine does not answer"
+    if said.returncode == 0:
+        return None
+    return "missing" if b"no such image" in said.stderr.lower() else "the Docker engine does not answer"
 
 
 def _missing_model(model: Mapping[str, Any], folder: Path | None) -> Missing:

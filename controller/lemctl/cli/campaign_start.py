@@ -1,0 +1,180 @@
+"""`campaign start` and `campaign extend`: from a file to runs in the queue and a daemon that carries them out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lemctl.cli.options import Executor, Preset, Set
+from lemctl.cli.terminal import say, warn
+
+if TYPE_CHECKING:
+    from lemctl.cli.campaign_file import Planned
+    from lemctl.settings import Settings
+    from lemctl.store.campaigns import Added
+
+File = Annotated[Path, typer.Argument(metavar="FILE", help="Campaign file.", show_default=False)]
+Wait = Annotated[bool, typer.Option("--wait", help="Show progress until it ends; exit with the campaign's code.")]
+Prefetch = Annotated[bool, typer.Option("--prefetch", help="Fetch missing models and prepare missing prompts first.")]
+
+
+def start(
+    file: File,
+    wait: Wait = False,
+    prefetch: Prefetch = False,
+    priority: Annotated[int | None, typer.Option(help="Place in the line: higher goes first. [default: 0]")] = None,
+    after: Annotated[str | None, typer.Option(metavar="NAME", help="Start once that campaign has ended.")] = None,
+    executor: Executor = None,
+    sets: Set = None,
+    preset: Preset = None,
+    simulate: Annotated[bool, typer.Option("--simulate", help="No engine: events on a fast clock, kept apart.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the simulation.")] = 0,
+    faults: Annotated[bool, typer.Option("--faults", help="Let the simulation fail now and then.")] = False,
+) -> int:
+    """Start a campaign, or attach to the same one under way."""
+    from lemctl.cli.campaign_file import executor_named, read_plan
+    from lemctl.settings import load_settings
+
+    settings = load_settings()
+    planned = read_plan(file, sets, preset, settings)
+    if simulate:
+        return _simulate(planned, settings, seed, faults)
+    return run_planned(
+        planned,
+        settings,
+        executor_named(executor, settings),
+        file=str(file),
+        prefetch=prefetch,
+        wait=wait,
+        priority=priority,
+        after=after,
+    )
+
+
+def extend(
+    file: File,
+    wait: Wait = False,
+    prefetch: Prefetch = False,
+    sets: Set = None,
+    preset: Preset = None,
+) -> int:
+    """Add what is new in the file; finished runs are kept."""
+    from lemctl.cli.campaign_file import read_plan
+    from lemctl.clock import SystemClock
+    from lemctl.settings import load_settings
+    from lemctl.store.campaigns import extend_campaign, find
+    from lemctl.store.database import Store
+
+    settings = load_settings()
+    planned = read_plan(file, sets, preset, settings)
+    with Store.open(settings.paths, "write") as store:
+        executor = find(store.connection, planned.plan.name).executor
+        _preflight(planned, settings, executor, str(file), prefetch)
+        with store.transaction() as tx:
+            added = extend_campaign(tx, planned.plan, planned.source, SystemClock())
+    _print_warnings(planned)
+    if not added.new_runs:
+        say(f"campaign {added.campaign.label} has all of these runs already")
+    else:
+        say(f"campaign {added.campaign.label}: {_runs(added.new_runs)} added")
+    return _carry_out(added, settings, wait)
+
+
+def run_planned(
+    planned: Planned,
+    settings: Settings,
+    executor: str,
+    *,
+    file: str,
+    prefetch: bool,
+    wait: bool,
+    priority: int | None = None,
+    after: str | None = None,
+) -> int:
+    """Preflight, queue, daemon; returns the exit code. Raises `PreflightRefused` with the command that mends it."""
+    _preflight(planned, settings, executor, file, prefetch)
+    _print_warnings(planned)
+    added = _enqueue(planned, settings, executor, priority, after)
+    label = added.campaign.label
+    if not added.attached:
+        say(f"campaign {label} is in the queue: {_runs(added.new_runs)}, executor {executor}")
+    else:
+        say(f"campaign {label} is under way already with this plan: attached to it")
+        if priority is not None or after is not None:
+            _move_in_line(settings, label, priority, after)
+    return _carry_out(added, settings, wait)
+
+
+def _preflight(planned: Planned, settings: Settings, executor: str, file: str, prefetch: bool) -> None:
+    from lemctl.engines.prefetch import missing
+    from lemctl.errors import PreflightRefused
+
+    gaps = missing(planned.plan, settings, executor)
+    if gaps and prefetch:
+        from lemctl.cli.images import prefetch_plan
+
+        prefetch_plan(planned.plan, settings, executor)
+        gaps = missing(planned.plan, settings, executor)
+    if gaps:
+        names = ", ".join(f"{gap.what} {gap.name}" for gap in gaps[:4]) + (" and others" if len(gaps) > 4 else "")
+        mends = dict.fromkeys(gap.fix or f"lemctl images prefetch {file}" for gap in gaps)
+        raise PreflightRefused(f"missing: {names}; get it with " + " and ".join(f"`{mend}`" for mend in mends))
+
+
+def _enqueue(planned: Planned, settings: Settings, executor: str, priority: int | None, after: str | None) -> Added:
+    from lemctl.clock import SystemClock
+    from lemctl.store.campaigns import add_campaign, find, reopen
+    from lemctl.store.database import Store
+
+    clock = SystemClock()
+    with Store.open(settings.paths, "write") as store:
+        host = store.host_id()
+        with store.transaction() as tx:
+            behind = find(tx, after) if after is not None else None
+            added = add_campaign(tx, planned.plan, planned.source, executor, clock, host, priority or 0, behind)
+            if added.attached and added.campaign.status.kind == "Stopped":
+                reopen(tx, added.campaign, clock, "person")
+    return added
+
+
+def _move_in_line(settings: Settings, label: str, priority: int | None, after: str | None) -> None:
+    from lemctl.cli.campaign_steer import obeyed
+
+    obeyed(settings.paths, "prioritise", {"campaign": label, "priority": priority, "after": after})
+
+
+def _carry_out(added: Added, settings: Settings, wait: bool) -> int:
+    from lemctl.cli.state import daemon_pid
+    from lemctl.daemon.process import spawn
+
+    if daemon_pid(settings.paths) is None:
+        say(f"daemon started, pid {spawn(settings)}")
+    if not wait:
+        say(f"`lemctl status` shows how it goes, `lemctl campaign wait {added.campaign.label}` waits for its end")
+        return 0
+    from lemctl.cli.progress import wait_for_end
+
+    return wait_for_end(settings.paths, added.campaign.id)
+
+
+def _simulate(planned: Planned, settings: Settings, seed: int, faults: bool) -> int:
+    from lemctl.paths import Home
+    from lemctl.simulate import run_campaign
+
+    home = Home(settings.paths.root / "simulated")
+    code = run_campaign(planned.plan, planned.source, home, seed, faults)
+    say(f"simulated; `lemctl --home {home.root} report {planned.plan.name}` shows its figures")
+    return code
+
+
+def _print_warnings(planned: Planned) -> None:
+    for warning in planned.plan.warnings:
+        warn(warning)
+
+
+def _runs(count: int) -> str:
+    from lemctl.lines import plural
+
+    return plural(count, "run")

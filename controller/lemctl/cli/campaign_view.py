@@ -1,0 +1,90 @@
+"""`campaign list` and `campaign show`: what the database tells, whether a daemon runs or not."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from lemctl.cli.options import Campaign, Json
+from lemctl.cli.state import open_store
+from lemctl.cli.terminal import out, out_json
+from lemctl.lines import plural
+from lemctl.report.table import clipped, table
+from lemctl.store.queries import CampaignRow, campaign_document, find_campaign, line_of_campaigns, list_campaigns
+
+
+def list_(
+    json: Json = False,
+    limit: Annotated[int, typer.Option(help="At most so many, newest first.")] = 50,
+) -> None:
+    """All campaigns, newest first."""
+    with open_store() as store:
+        campaigns = list_campaigns(store.connection, limit)
+    if json:
+        out_json("campaigns", campaigns=[campaign.to_json() for campaign in campaigns])
+        return
+    header = ["campaign", "status", "runs", "done", "failed", "left", "priority", "begun"]
+    rows = [
+        [
+            row.label,
+            row.status,
+            *(str(count) for count in (row.total, row.counts["Done"], row.counts["Failed"], row.left, row.priority)),
+            row.created_utc[:16].replace("T", " "),
+        ]
+        for row in campaigns
+    ]
+    out(table(header, rows, right=range(2, 7)))
+
+
+def show(name: Campaign = None, json: Json = False) -> None:
+    """One campaign: its state, its counts, the file it came from."""
+    from lemctl.store.read_status import faults, seconds_per_run
+
+    with open_store() as store:
+        campaign = find_campaign(store.connection, name)
+        document, source = campaign_document(store.connection, campaign.id)
+        failures = faults(store.connection, campaign.id)
+        run_s = seconds_per_run(store.connection, campaign.id)
+        place = _place_in_line(line_of_campaigns(store.connection), campaign)
+    if json:
+        out_json(
+            "campaign",
+            campaign=campaign.to_json(),
+            place_in_line=place,
+            seconds_per_run=run_s,
+            failures=[failure.to_json() for failure in failures],
+            document=document,
+            source=source,
+        )
+        return
+    out("\n".join(_facts(campaign, place, run_s)))
+    for failure in failures:
+        out(f"failed    {plural(failure.count, 'run')} {failure.fault}: {clipped(failure.message, 100)}")
+        out(f"          see `lemctl logs {failure.newest_run}`")
+    out()
+    out(source.rstrip())
+
+
+def _place_in_line(line: list[CampaignRow], campaign: CampaignRow) -> int | None:
+    """1 for the campaign whose turn it is; None once it has ended."""
+    return next((number for number, row in enumerate(line, 1) if row.id == campaign.id), None)
+
+
+def _facts(campaign: CampaignRow, place: int | None, run_s: float | None) -> list[str]:
+    from lemctl.lines import duration
+
+    counts = ", ".join(f"{count} {status.lower()}" for status, count in campaign.counts.items() if count)
+    lines = [
+        f"campaign  {campaign.label}: {campaign.status}" + (f" ({campaign.reason})" if campaign.reason else ""),
+        f"runs      {campaign.total}: {counts}",
+        f"begun     {campaign.created_utc[:19]}Z"
+        + (f", ended {campaign.ended_utc[:19]}Z" if campaign.ended_utc else ""),
+        f"executor  {campaign.executor}, priority {campaign.priority}"
+        + (f", after {campaign.after}" if campaign.after else ""),
+    ]
+    if place is not None:
+        lines.append(f"line      place {place}")
+    if run_s is not None and campaign.left:
+        lines.append(f"left      about {duration(run_s * campaign.left)} at {duration(run_s)} a run")
+    return lines

@@ -1,0 +1,53 @@
+"""`lemctl db check|backup|open`: care for the one database file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+from lemctl.cli.options import Json, new_app
+from lemctl.cli.state import home
+from lemctl.cli.terminal import is_terminal, out, out_json, say
+from lemctl.errors import NotFound
+
+app = new_app("Check, back up and open the database.")
+
+
+@app.command("check")
+def check(json: Json = False) -> int:
+    """Look for corruption and broken references."""
+    from lemctl.store.database import check as check_database
+
+    at = home()
+    problems = check_database(at)
+    if json:
+        out_json("db check", database=str(at.database), problems=problems)
+    else:
+        for problem in problems:
+            out(problem)
+        out(f"{at.database}: {f'{len(problems)} problems' if problems else 'sound'}")
+    return 4 if problems else 0
+
+
+@app.command("backup")
+def backup() -> None:
+    """Copy the database into the backups folder; a running daemon is not disturbed."""
+    from lemctl.store.database import backup as back_up
+
+    out(str(back_up(home())))
+
+
+@app.command("open")
+def open_() -> int:
+    """Open the database read-only in a shell, where sqlite3 or datasette is there."""
+    database = home().database
+    if not database.exists():
+        raise NotFound(f"{database} does not exist; begin with `lemctl campaign start FILE`")
+    out(str(database))
+    if not is_terminal():
+        return 0
+    for command in (["sqlite3", "-readonly", str(database)], ["datasette", "--immutable", str(database)]):
+        if found := shutil.which(command[0]):
+            os.execv(found, command)  # noqa: S606 - the shell takes this process' place
+    say("neither sqlite3 nor datasette is installed; any SQLite browser opens that file")
+    return 0

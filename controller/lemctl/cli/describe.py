@@ -1,0 +1,73 @@
+"""Lines that several views share: a run that ended, the run on a lane, a campaign's end."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from lemctl.lines import duration
+from lemctl.report.columns import RUN_COLUMNS
+from lemctl.report.figures import axes_line
+from lemctl.report.table import clipped
+from lemctl.store.queries import CampaignRow
+from lemctl.store.read_status import RunLine
+
+MESSAGE_WIDTH = 100
+
+
+def run_name(line: RunLine) -> str:
+    """`pytorch batch_size=8, cycle 2`."""
+    axes = {key: value for key, value in line.axes.items() if key != "backend"}
+    swept = f" {axes_line(axes)}" if axes else ""
+    return f"{line.backend}{swept}, cycle {line.cycle}"
+
+
+def run_ended_line(line: RunLine, number: int, total: int) -> str:
+    """`3/8  run 12 (pytorch batch_size=8, cycle 1) VALID in 12.3 s: tokens/s 81.2, TTFT p50 12 ms`."""
+    lead = f"{number}/{total}  run {line.run} ({run_name(line)})"
+    took = f" in {duration(line.took_s)}" if line.took_s is not None else ""
+    if line.status == "Done":
+        shown = [(column, line.figures.get(column.metric)) for column in RUN_COLUMNS]
+        figures = ", ".join(f"{column.header} {column.show(value)}" for column, value in shown if value is not None)
+        return f"{lead} {line.verdict}{took}" + (f": {figures}" if figures else "")
+    why = f": {line.fault}: {clipped(line.message or '', MESSAGE_WIDTH)}" if line.status == "Failed" and line.fault else ""
+    return f"{lead} {line.status.lower()}{took}{why}"
+
+
+def lane_lines(topics: dict[str, dict[str, Any]], now_s: float) -> list[str]:
+    """What each lane does: `run 13 of demo, cycle 2, attempt 1: window for 12 s, batches done 14, tokens out 896`.
+
+    `topics` as the daemon wrote them, `now_s` as Unix time.
+    """
+    lines = []
+    for topic, body in sorted(topics.items()):
+        if not topic.startswith("lane:") or body.get("run") is None:
+            continue
+        retried = f", attempt {body['attempt']}" if (body.get("attempt") or 1) > 1 else ""
+        parts = [f"run {body['run']} of {body.get('campaign')}, cycle {body.get('cycle')}{retried}: {body.get('phase')}"]
+        if (since_s := seconds_since(body.get("since_utc"), now_s)) is not None:
+            parts[0] += f" for {duration(since_s)}"
+        if body.get("phase") in ("warmup", "window"):
+            parts.append(f"batches done {body.get('batches') or 0}, tokens out {body.get('tokens_out') or 0}")
+        if body.get("waits_for"):
+            parts.append(f"waits for {body['waits_for']}")
+        lines.append(", ".join(parts))
+    return lines
+
+
+def campaign_ended_line(campaign: CampaignRow) -> str:
+    """How it ended, and the command that shows more."""
+    counts = ", ".join(f"{count} {status.lower()}" for status, count in campaign.counts.items() if count)
+    line = f"campaign {campaign.label}: {campaign.status.lower()}, {counts}"
+    if campaign.reason:
+        line += f" ({campaign.reason})"
+    if campaign.status in ("Paused", "Stopped"):
+        return f"{line}; `lemctl campaign resume {campaign.label}` goes on"
+    return f"{line}; `lemctl report {campaign.label}` shows the figures"
+
+
+def seconds_since(utc: str | None, now_s: float) -> float | None:
+    """Seconds from an ISO 8601 time to `now_s` (Unix time), at least 0; None without a time."""
+    if utc is None:
+        return None
+    return max(0.0, now_s - datetime.fromisoformat(utc).timestamp())

@@ -1,0 +1,63 @@
+"""Options that several commands share, and the reading of `key=value` pairs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from lemctl.errors import UsageMistake
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, with the version of its schema.")]
+Campaign = Annotated[str | None, typer.Argument(metavar="[NAME]", help="NAME or NAME#NUMBER; default the newest.")]
+NamedCampaign = Annotated[str, typer.Argument(metavar="NAME", help="NAME, or NAME#NUMBER for an older one.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a dotted key of the file. Repeatable.")
+]
+Preset = Annotated[str | None, typer.Option(help="Preset to use instead of the file's.")]
+Executor = Annotated[str | None, typer.Option(metavar="docker|local", help="Where engines run; default the settings'.")]
+Where = Annotated[
+    list[str] | None, typer.Option("--where", metavar="KEY=VALUE", help="Only where a swept key has a value. Repeatable.")
+]
+
+
+def new_app(help_text: str) -> typer.Typer:
+    """A Typer app as every noun has it: no markup, no decorated tracebacks."""
+    return typer.Typer(
+        help=help_text,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        no_args_is_help=True,
+        add_completion=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+def pairs(words: list[str] | None, option: str) -> dict[str, str]:
+    """`["a.b=1"]` -> `{"a.b": "1"}`; raises `UsageMistake`."""
+    found: dict[str, str] = {}
+    for word in words or ():
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise UsageMistake(f"{option} takes KEY=VALUE, found {word!r}")
+        if key in found:
+            raise UsageMistake(f"{option} {key} is given twice")
+        found[key] = value
+    return found
+
+
+def matches(axes: dict[str, Any], backend: str, where: dict[str, str]) -> bool:
+    """Whether a run's swept values satisfy every condition; a key may be given by its last part alone."""
+    for key, wanted in where.items():
+        if key == "backend":
+            if backend != wanted:
+                return False
+            continue
+        found = [value for name, value in axes.items() if name == key or name.endswith("." + key)]
+        if not any(_written(value) == wanted for value in found):
+            return False
+    return True
+
+
+def _written(value: Any) -> str:
+    return {True: "true", False: "false", None: "null"}.get(value, str(value)) if isinstance(value, bool | None) else str(value)

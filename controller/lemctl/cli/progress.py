@@ -1,0 +1,126 @@
+"""The view of a campaign under way (`start --wait`, `campaign wait`): a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from lemctl.cli.describe import campaign_ended_line, lane_lines, run_ended_line
+from lemctl.cli.terminal import is_terminal, out, say, warn
+from lemctl.errors import NoDaemon
+from lemctl.paths import Home
+from lemctl.report.columns import RUN_METRICS
+from lemctl.store.database import Store
+from lemctl.store.queries import CampaignRow, campaign_by_id
+from lemctl.store.read_status import ended_since, last_transition, live
+
+POLL_S = 0.1
+ALIVE_EVERY_S = 1.0
+#: Where nobody looks at a bar, say now and then what is under way.
+PLAIN_EVERY_S = 30.0
+#: What ends the wait: nothing more will run by itself.
+AT_REST = ("Finished", "Cancelled", "Stopped", "Paused")
+
+
+class View(Protocol):
+    """Where progress is shown."""
+
+    def line(self, text: str) -> None:
+        """Something happened."""
+        ...
+
+    def now(self, done: int, total: int, what: str) -> None:
+        """What is under way; called at every look."""
+        ...
+
+
+def wait_for_end(home: Home, campaign_id: int) -> int:
+    """Show what happens until the campaign is at rest; returns its exit code.
+
+    Ctrl-C leaves the campaign running: 130. Raises `NoDaemon` when the daemon ends before the campaign.
+    """
+    with Store.open(home, "read") as store:
+        try:
+            with _view() as view:
+                campaign = _follow(store, home, campaign_id, view)
+        except KeyboardInterrupt:
+            label = campaign_by_id(store.connection, campaign_id).label
+            warn(f"no longer watching; campaign {label} goes on: `lemctl campaign cancel {label}` ends it")
+            return 130
+    out(campaign_ended_line(campaign))
+    if campaign.status in ("Paused", "Stopped"):
+        return 3
+    return campaign.exit_code
+
+
+def _follow(store: Store, home: Home, campaign_id: int, view: View) -> CampaignRow:
+    from lemctl.cli.state import daemon_pid
+
+    connection = store.connection
+    seen, version, looked_at_s = last_transition(connection), None, time.monotonic()
+    campaign = campaign_by_id(connection, campaign_id)
+    while campaign.status not in AT_REST:
+        if (now := store.data_version()) != version:
+            version = now
+            ended, seen = ended_since(connection, campaign_id, seen, RUN_METRICS)
+            campaign = campaign_by_id(connection, campaign_id)
+            ended_count = campaign.total - campaign.left
+            for number, line in enumerate(ended, ended_count - len(ended) + 1):
+                view.line(run_ended_line(line, number, campaign.total))
+        view.now(campaign.total - campaign.left, campaign.total, _under_way(store, campaign))
+        if time.monotonic() - looked_at_s > ALIVE_EVERY_S:
+            looked_at_s = time.monotonic()
+            if daemon_pid(home) is None and campaign_by_id(connection, campaign_id).status not in AT_REST:
+                raise NoDaemon(f"the daemon has ended; campaign {campaign.label} goes on with `lemctl daemon start`")
+        time.sleep(POLL_S)
+    return campaign
+
+
+def _under_way(store: Store, campaign: CampaignRow) -> str:
+    if campaign.status == "Waiting":
+        return "waits in line" + (f" behind {campaign.after}" if campaign.after else "")
+    lines = lane_lines(live(store.connection), time.time())
+    return lines[0] if lines else "between runs"
+
+
+class _PlainView:
+    def __init__(self) -> None:
+        self._said_at_s = time.monotonic()
+        self._said = ""
+
+    def line(self, text: str) -> None:
+        say(text)
+        self._said_at_s = time.monotonic()
+
+    def now(self, done: int, total: int, what: str) -> None:
+        is_first = not self._said
+        if is_first or time.monotonic() - self._said_at_s > PLAIN_EVERY_S:
+            self._said = what
+            self.line(f"{done}/{total}  {what}")
+
+
+@contextmanager
+def _view() -> Iterator[View]:
+    from lemctl.cli import terminal
+
+    if not is_terminal() or terminal.is_quiet:
+        yield _PlainView()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(highlight=False)
+    columns = (MofNCompleteColumn(), BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False))
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=None)
+
+        class BarView:
+            def line(self, text: str) -> None:
+                progress.console.print(text, markup=False, soft_wrap=True)
+
+            def now(self, done: int, total: int, what: str) -> None:
+                progress.update(task, completed=done, total=total, description=what)
+
+        yield BarView()

@@ -1,0 +1,75 @@
+"""`lemctl report`: the figures of a campaign, one row per experiment, the verdict beside every figure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lemctl.cli.options import Campaign, Json, new_app
+from lemctl.cli.state import home, open_store
+from lemctl.cli.terminal import out, out_json
+from lemctl.errors import UsageMistake
+
+if TYPE_CHECKING:
+    from lemctl.report.document import Report
+    from lemctl.store.database import Store
+
+app = new_app("The figures of a campaign.")
+
+
+@app.command("report")
+def report(
+    name: Campaign = None,
+    format_: Annotated[str, typer.Option("--format", metavar="text|csv|json", help="Form of the report.")] = "text",
+    json: Json = False,
+    every: Annotated[bool, typer.Option("--all", help="Every metric, with median, spread and bootstrap interval.")] = False,
+    include_suspect: Annotated[
+        bool, typer.Option("--include-suspect", help="Average SUSPECT results too. INVALID ones never are.")
+    ] = False,
+) -> None:
+    """The figures of a campaign, one row per experiment."""
+    if format_ not in ("text", "csv", "json"):
+        raise UsageMistake(f"--format is text, csv or json, found {format_!r}")
+    print_report(name, form="json" if json else format_, every=every, include_suspect=include_suspect)
+
+
+def print_report(
+    name: str | None, *, form: str = "text", every: bool = False, include_suspect: bool = False
+) -> None:
+    """Read and print; `form` is text, csv or json."""
+    from lemctl.report.export import csv_report
+    from lemctl.report.text import text_report
+
+    with open_store() as store:
+        found = read_report(store, name, every=every, include_suspect=include_suspect)
+    if form == "json":
+        out_json("report", **found.to_json())
+    elif form == "csv":
+        out(csv_report(found).rstrip("\n"))
+    else:
+        out(text_report(found, in_depth=every))
+
+
+def read_report(store: Store, name: str | None, *, every: bool = False, include_suspect: bool = False) -> Report:
+    """The report of a campaign as a value; `every` reads all metrics, in depth."""
+    from lemctl.report.cells import cells_of
+    from lemctl.report.columns import REPORT_METRICS
+    from lemctl.report.document import Report
+    from lemctl.store.queries import campaign_document, find_campaign
+    from lemctl.store.read_results import campaign_results, campaign_surroundings
+    from lemctl.store.read_status import faults
+
+    connection = store.connection
+    campaign = find_campaign(connection, name)
+    document, _ = campaign_document(connection, campaign.id)
+    results = campaign_results(connection, campaign.id, None if every else REPORT_METRICS)
+    return Report(
+        campaign=campaign,
+        preset=document.get("preset"),
+        surroundings=campaign_surroundings(connection, campaign.id),
+        cells=cells_of(results, REPORT_METRICS, include_suspect=include_suspect, in_depth=every),
+        faults=faults(connection, campaign.id),
+        database=str(home().database),
+        include_suspect=include_suspect,
+    )

@@ -1,0 +1,158 @@
+"""`lemctl results list|show|export`: single runs, with everything that was recorded of them."""
+
+from __future__ import annotations
+
+import csv
+import json as json_module
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, TextIO
+
+import typer
+
+from lemctl.cli.options import Campaign, Json, Where, matches, new_app, pairs
+from lemctl.cli.state import open_store
+from lemctl.cli.terminal import JSON_SCHEMA, out, out_json, say
+from lemctl.errors import UsageMistake
+from lemctl.lines import duration, plural
+
+app = new_app("List, show and export runs.")
+
+#: With conditions on axes, which SQL does not see, this many runs are looked through.
+LOOK_THROUGH = 200_000
+
+
+@app.command("list")
+def list_(
+    campaign: Annotated[str | None, typer.Option("--campaign", metavar="NAME", help="Of one campaign.")] = None,
+    status: Annotated[str | None, typer.Option(help="Queued, Running, Done, Failed, ...")] = None,
+    verdict: Annotated[str | None, typer.Option(help="VALID, SUSPECT or INVALID.")] = None,
+    backend: Annotated[str | None, typer.Option(help="Of one backend.")] = None,
+    experiment: Annotated[str | None, typer.Option(metavar="HASH", help="Of one experiment; a beginning will do.")] = None,
+    where: Where = None,
+    limit: Annotated[int, typer.Option(help="At most so many, newest first.")] = 50,
+    json: Json = False,
+) -> None:
+    """Runs, newest first, each with its newest attempt."""
+    from lemctl.report.columns import RUN_COLUMNS, RUN_METRICS
+    from lemctl.report.figures import ABSENT, axes_line
+    from lemctl.report.table import table
+    from lemctl.store.queries import find_campaign
+    from lemctl.store.read_status import run_lines
+
+    conditions = pairs(where, "--where")
+    with open_store() as store:
+        campaign_id = find_campaign(store.connection, campaign).id if campaign is not None else None
+        lines = run_lines(
+            store.connection,
+            RUN_METRICS,
+            campaign_id=campaign_id,
+            status=_word(status, "--status"),
+            verdict=verdict.upper() if verdict else None,
+            backend=backend,
+            experiment=experiment,
+            limit=LOOK_THROUGH if conditions else limit,
+        )
+    lines = [line for line in lines if matches(line.axes, line.backend, conditions)][:limit]
+    if json:
+        out_json("runs", runs=[line.to_json() for line in lines])
+        return
+    header = ["run", "campaign", "experiment", "what", "cycle", "status", "took", *(c.header for c in RUN_COLUMNS), "verdict"]
+    rows = [
+        [
+            str(line.run),
+            line.campaign,
+            line.experiment[:8],
+            f"{line.backend} {axes_line({key: value for key, value in line.axes.items() if key != 'backend'})}",
+            str(line.cycle),
+            line.status,
+            duration(line.took_s) if line.took_s is not None else ABSENT,
+            *(column.show(line.figures.get(column.metric)) for column in RUN_COLUMNS),
+            line.verdict or line.fault or ABSENT,
+        ]
+        for line in lines
+    ]
+    out(table(header, rows, right=(0, 4, 6, 7, 8, 9)))
+
+
+@app.command("show")
+def show(
+    run: Annotated[int, typer.Argument(metavar="RUN", help="Number of the run.")],
+    json: Json = False,
+) -> None:
+    """One run: attempts, figures, windows, findings, environment, transitions."""
+    from lemctl.report.run import run_text
+    from lemctl.store.read_results import run_in_full
+
+    with open_store() as store:
+        found = run_in_full(store.connection, run)
+    if json:
+        out_json("run", **found)
+    else:
+        out(run_text(found))
+
+
+@app.command("export")
+def export(
+    campaign: Campaign = None,
+    format_: Annotated[str, typer.Option("--format", metavar="csv|json", help="csv, or json: one object a line.")] = "csv",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; default stdout.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every campaign of the database.")] = False,
+) -> None:
+    """All metrics of all attempts, one row each."""
+    from lemctl.store.queries import find_campaign
+    from lemctl.store.read_results import EXPORT_COLUMNS, export_rows
+
+    if format_ not in ("csv", "json"):
+        raise UsageMistake(f"--format is csv or json, found {format_!r}")
+    if every and campaign is not None:
+        raise UsageMistake("give a campaign or --all, not both")
+    with open_store() as store, _opened(output) as file:
+        campaign_id = None if every else find_campaign(store.connection, campaign).id
+        rows = export_rows(store.connection, campaign_id)
+        count = _write_csv(file, EXPORT_COLUMNS, rows) if format_ == "csv" else _write_json(file, EXPORT_COLUMNS, rows)
+    if output is not None:
+        say(f"{plural(count, 'row')} in {output}")
+
+
+def _write_csv(file: TextIO, columns: tuple[str, ...], rows: Iterator[tuple[Any, ...]]) -> int:
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(columns)
+    count = 0
+    for count, row in enumerate(rows, 1):  # noqa: B007 - the last number is the count
+        writer.writerow(row)
+    return count
+
+
+def _write_json(file: TextIO, columns: tuple[str, ...], rows: Iterator[tuple[Any, ...]]) -> int:
+    """JSON lines: a first one with the schema, then one object a row."""
+    file.write(json_module.dumps({"schema": JSON_SCHEMA, "kind": "metrics"}) + "\n")
+    count = 0
+    for count, row in enumerate(rows, 1):  # noqa: B007 - the last number is the count
+        body = dict(zip(columns, row, strict=True))
+        body["axes"] = json_module.loads(body["axes"])
+        file.write(json_module.dumps(body, ensure_ascii=False) + "\n")
+    return count
+
+
+@contextmanager
+def _opened(output: Path | None) -> Iterator[TextIO]:
+    if output is None:
+        yield sys.stdout
+        return
+    try:
+        with output.open("w", newline="", encoding="utf-8") as file:
+            yield file
+    except OSError as error:
+        raise UsageMistake(f"{output} cannot be written: {error.strerror}") from None
+
+
+def _word(given: str | None, option: str) -> str | None:
+    """A run status as it is stored, however it was typed."""
+    from lemctl.store.queries import RUN_STATUSES
+
+    if given is None or given.capitalize() in RUN_STATUSES:
+        return given and given.capitalize()
+    raise UsageMistake(f"{option} is one of {', '.join(RUN_STATUSES)}; found {given!r}")

@@ -1,0 +1,272 @@
+"""`images prefetch`, host side: a job per model for `python -m lem_runner prefetch`, run where its needs are met.
+
+Text needs the model's tokenizer, a hub model needs the hub's client: both live in the engine's interpreter, or in the
+`prefetch` service, the only container with a network and a token. Everything else needs no more than the standard
+library and runs here. The token goes into that process's environment and nowhere else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lem_runner.prompts import file_sha256
+from lemctl.engines.backends import BACKENDS
+from lemctl.engines.prepared import (
+    Located,
+    Missing,
+    PromptSet,
+    has_model,
+    locate,
+    missing,
+    model_config,
+    model_path,
+    needs_of,
+)
+from lemctl.errors import LemctlError, PreflightRefused
+from lemctl.paths import runner_source
+
+if TYPE_CHECKING:
+    from lemctl.campaign.plan import Plan
+    from lemctl.engines.containers import ContainerSpec
+    from lemctl.settings import Settings
+
+__all__ = ["Located", "Missing", "Step", "locate", "missing", "model_config", "prefetch"]
+
+#: The engine whose interpreter or image reads tokenizers and talks to the hub.
+TEXT_BACKEND = "pytorch"
+SERVICE = "prefetch"
+#: What a fetching process may see of our environment.
+ALLOWED_ENVIRONMENT = (
+    "PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "HF_TOKEN", "HF_ENDPOINT", "HTTPS_PROXY", "HTTP_PROXY",
+    "NO_PROXY", "https_proxy", "http_proxy", "no_proxy", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE",
+)  # fmt: skip
+_MOUNT = Path("/lem")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Progress of a job; `total` None while unknown."""
+
+    step: str
+    done: int
+    total: int | None
+    message: str
+
+
+def prefetch(plan: Plan, settings: Settings, executor: str, on_progress: Callable[[Step], None]) -> None:
+    """Fetch the plan's models and prepare its prompts. What is there already costs nothing.
+
+    Raises `PreflightRefused` with what could not be had, after everything else was prepared.
+    """
+    settings.paths.create()
+    settings.models.mkdir(parents=True, exist_ok=True)
+    complaints: list[str] = []
+    for model, wanted in needs_of(plan):
+        complaints += _do_job(model, wanted, settings, executor, on_progress)
+    _let_engines_read(settings, [model_path(model, settings) for model, _ in needs_of(plan) if model["kind"] == "hf"])
+    if complaints:
+        raise PreflightRefused("; ".join(dict.fromkeys(complaints)))
+
+
+def _do_job(
+    model: Mapping[str, Any],
+    wanted: Sequence[PromptSet],
+    settings: Settings,
+    executor: str,
+    on_progress: Callable[[Step], None],
+) -> list[str]:
+    """One model with its prompts; returns complaints."""
+    needs_engine = model["kind"] != "random" and (
+        not has_model(model_path(model, settings)) or any(prompts.kind == "file" for prompts in wanted)
+    )
+    in_container = executor == "docker" and needs_engine
+    with _job_folder(settings) as folder:
+        seen_at = (lambda path: _mounted(path, settings)) if in_container else (lambda path: path)
+        job, complaints = _job(model, wanted, settings, folder, seen_at)
+        job_file = folder / "job.json"
+        job_file.write_text(json.dumps(job))
+        argv = ["-m", "lem_runner", "prefetch", str(seen_at(job_file))]
+        if in_container:
+            own = [settings.paths.prompts, folder, *folder.iterdir()]
+            own += [settings.models] if not has_model(model_path(model, settings)) else []
+            command, environment = _container_command(argv, settings, own)
+        else:
+            command = [BACKENDS[TEXT_BACKEND].local_interpreter if needs_engine else sys.executable, *argv]
+            environment = _environment()
+        return complaints + _run(command, environment, on_progress)
+
+
+def _job(
+    model: Mapping[str, Any],
+    wanted: Sequence[PromptSet],
+    settings: Settings,
+    folder: Path,
+    seen_at: Callable[[Path], Path],
+) -> tuple[dict[str, Any], list[str]]:
+    """The job, with data files copied into its folder, and complaints about data files that have changed."""
+    path = model_path(model, settings)
+    described = {"kind": model["kind"], "name": model["name"], "revision": model["revision"], "config": model["config"]}
+    if path is not None:
+        # The runner takes a plain folder name; a model may lie deeper.
+        described |= {"name": model["name"] if model["kind"] == "hf" else path.name, "path": str(seen_at(path))}
+    entries, complaints = [], []
+    for prompts in wanted:
+        entry = prompts.content() | {"prompts": prompts.prompts, "seed": prompts.seed, "template": prompts.template}
+        if prompts.kind == "file":
+            source = _data_file(prompts, settings)
+            if source is None:
+                complaints.append(f"file:{prompts.name} is gone or has changed since the campaign file was read")
+                continue
+            copy = folder / f"{prompts.sha256}{source.suffix}"
+            if not copy.exists():
+                shutil.copyfile(source, copy)
+                copy.chmod(0o644)
+            entry["path"] = str(seen_at(copy))
+        entries.append(entry)
+    return {
+        "model": described,
+        "models_dir": str(seen_at(settings.models)),
+        "prompts_dir": str(seen_at(settings.paths.prompts)),
+        "datasets": entries,
+        "download": model["kind"] == "hf",
+    }, complaints
+
+
+def _data_file(prompts: PromptSet, settings: Settings) -> Path | None:
+    """The file of that name and content in the data-set folders."""
+    for folder in settings.dataset_dirs:
+        candidate = folder / (prompts.name or "")
+        if candidate.is_file() and file_sha256(candidate) == prompts.sha256:
+            return candidate
+    return None
+
+
+@contextmanager
+def _job_folder(settings: Settings) -> Iterator[Path]:
+    """A folder for one job inside the prompt folder, which the `prefetch` service sees; gone afterwards."""
+    folder = Path(tempfile.mkdtemp(dir=settings.paths.prompts, prefix=".job-"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run(command: Sequence[str], environment: Mapping[str, str], on_progress: Callable[[Step], None]) -> list[str]:
+    """Run it; returns the lines of its complaints. Ctrl-C ends it too."""
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            env=dict(environment),
+        )
+    except OSError as error:
+        raise PreflightRefused(f"{command[0]} cannot be started: {error.strerror}") from error
+    said: list[str] = []
+    assert process.stdout is not None
+    assert process.stderr is not None
+    drain = threading.Thread(target=said.extend, args=(process.stderr,), daemon=True)
+    drain.start()
+    try:
+        for line in process.stdout:
+            if (step := _step(line)) is not None:
+                on_progress(step)
+        code = process.wait()
+        drain.join()
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait()
+    complaints = [line.strip().removeprefix("prefetch: ") for line in said if line.startswith("prefetch: ")]
+    if code and not complaints:
+        last = next((line.strip() for line in reversed(said) if line.strip()), f"exit code {code}")
+        raise LemctlError(f"prefetch failed: {last}")
+    return complaints if code else []
+
+
+def _step(line: str) -> Step | None:
+    try:
+        body = json.loads(line)
+        return Step(body["step"], body["done"], body["total"], body["message"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _environment() -> dict[str, str]:
+    allowed = {name: os.environ[name] for name in ALLOWED_ENVIRONMENT if name in os.environ}
+    return allowed | {
+        "PYTHONPATH": str(runner_source().parent),
+        "PYTHONUNBUFFERED": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
+
+
+def _container_command(
+    argv: Sequence[str], settings: Settings, own: Sequence[Path]
+) -> tuple[list[str], dict[str, str]]:
+    """The service's command line; `own` is what it writes to, handed to its user where we are root."""
+    from lemctl.engines.containers import Containers
+
+    spec = _service(settings)
+    uid, gid = int(spec.env["LEM_UID"]), int(spec.env["LEM_GID"])
+    if os.getuid() == 0:
+        for path in own:
+            os.chown(path, uid, gid)
+    command = Containers().run_command(spec, [BACKENDS[TEXT_BACKEND].interpreter, *argv])
+    # Compose passes the token on by its name: it stands in no command line.
+    return command, dict(os.environ)
+
+
+def _service(settings: Settings) -> ContainerSpec:
+    from lemctl.engines.containers import Containers, ContainerSpec
+    from lemctl.engines.docker import DockerExecutor
+    from lemctl.engines.runner_copy import copy_runner
+    from lemctl.paths import data_folder
+
+    home = settings.paths
+    runner = copy_runner(runner_source(), home.runner)
+    user = DockerExecutor(settings, runner, Containers())
+    environment = {
+        f"LEM_IMAGE_{TEXT_BACKEND.upper()}": BACKENDS[TEXT_BACKEND].image_ref,
+        "LEM_RUNNER_DIR": str(runner.root),
+        "LEM_MODELS_DIR": str(settings.models),
+        "LEM_PROMPTS_DIR": str(home.prompts),
+        "LEM_SESSIONS_DIR": str(home.sessions),
+        "LEM_UID": str(user.uid),
+        "LEM_GID": str(user.gid),
+        "LEM_HOME_HASH": home.hash,
+    }
+    project = f"lem-{home.hash}-{SERVICE}"
+    return ContainerSpec(project, SERVICE, (data_folder() / "compose.yaml",), environment, home.hash)
+
+
+def _mounted(path: Path, settings: Settings) -> Path:
+    """A path below the model or prompt folder as the service sees it."""
+    for host, mounted in ((settings.paths.prompts, "prompts"), (settings.models, "models")):
+        if path.is_relative_to(host):
+            return _MOUNT / mounted / path.relative_to(host)
+    raise LemctlError(f"{path} is not mounted into containers")
+
+
+def _let_engines_read(settings: Settings, fetched: Sequence[Path | None]) -> None:
+    """Containers of root run as another user: what was prepared is made readable. The state folder itself stays 0700."""
+    folders = [settings.paths.prompts, *(folder for folder in fetched if folder is not None and folder.is_dir())]
+    for folder in folders:
+        for path in (folder, *folder.rglob("*")):
+            if not path.is_symlink() and os.access(path, os.W_OK):
+                path.chmod(path.stat().st_mode | (0o055 if path.is_dir() else 0o044))

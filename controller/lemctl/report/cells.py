@@ -1,0 +1,133 @@
+"""One cell of a report: the repeats of one experiment, taken together.
+
+INVALID results never count: they are attempts that were discarded and measured again. SUSPECT results count only where
+the reader asks for them; either way the discarded ones stand beside n.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lemctl.judge.statistics import Summary, summarise, t_interval
+from lemctl.store.read_results import Figure, RunResult
+
+ALL_SUSPECT = "every result is SUSPECT; `--include-suspect` averages them"
+NO_RESULT = "no result yet"
+
+
+@dataclass(frozen=True)
+class CellFigure:
+    """A metric over the repeats that count. `half_width` is that of the 95 % t-interval, None below two values.
+
+    `reason` says why there is no mean, or why fewer repeats than n have this figure.
+    """
+
+    n: int
+    mean: float | None
+    half_width: float | None
+    unit: str
+    reason: str | None
+    summary: Summary | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON types."""
+        body: dict[str, Any] = {"n": self.n, "mean": self.mean, "half_width": self.half_width, "unit": self.unit}
+        body["reason"] = self.reason
+        if self.summary is not None:
+            bootstrap = self.summary.bootstrap
+            body |= {"median": self.summary.median, "sd": self.summary.sd, "cv": self.summary.cv}
+            body["bootstrap"] = None if bootstrap is None else [bootstrap.low, bootstrap.high]
+        return body
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One experiment of a campaign. `counted` results are averaged; `statuses` counts its runs by status."""
+
+    experiment: str
+    backend: str
+    model: str
+    axes: dict[str, Any]
+    planned: int
+    counted: int
+    verdicts: dict[str, int]
+    invalid: int
+    statuses: dict[str, int]
+    figures: dict[str, CellFigure] = field(default_factory=dict)
+
+    @property
+    def done(self) -> int:
+        """Runs with a result."""
+        return self.statuses.get("Done", 0)
+
+    @property
+    def discarded(self) -> int:
+        """Results that were not averaged: SUSPECT ones left out, and INVALID attempts."""
+        return self.done - self.counted + self.invalid
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON types."""
+        names = ("experiment", "backend", "model", "axes", "planned", "done", "counted", "discarded", "verdicts", "invalid")
+        body = {name: getattr(self, name) for name in (*names, "statuses")}
+        return body | {"figures": {name: figure.to_json() for name, figure in self.figures.items()}}
+
+
+def cells_of(
+    results: Sequence[RunResult], metrics: Sequence[str], *, include_suspect: bool, in_depth: bool = False
+) -> list[Cell]:
+    """The cells in the order of their axes, with the metrics named. `in_depth` adds every other metric that a run has,
+    and to every figure median, spread and bootstrap interval."""
+    grouped: dict[str, list[RunResult]] = {}
+    for result in results:
+        grouped.setdefault(result.experiment, []).append(result)
+    cells = [_cell(group, metrics, include_suspect, in_depth) for group in grouped.values()]
+    return sorted(cells, key=lambda cell: [_sort_key(value) for value in cell.axes.values()])
+
+
+def _cell(runs: list[RunResult], metrics: Sequence[str], include_suspect: bool, in_depth: bool) -> Cell:
+    done = [run for run in runs if run.status == "Done"]
+    counted = [run for run in done if run.verdict == "VALID" or include_suspect]
+    others = (name for run in done for name in run.figures) if in_depth else ()
+    names = dict.fromkeys((*metrics, *others))
+    nothing = None if counted else ALL_SUSPECT if done else NO_RESULT
+    first = runs[0]
+    return Cell(
+        experiment=first.experiment,
+        backend=first.backend,
+        model=first.model,
+        axes=first.axes,
+        planned=len(runs),
+        counted=len(counted),
+        verdicts=dict(Counter(run.verdict for run in done if run.verdict)),
+        invalid=sum(run.invalid for run in runs),
+        statuses=dict(Counter(run.status for run in runs)),
+        figures={name: _figure([run.figures.get(name) for run in counted], nothing, in_depth) for name in names},
+    )
+
+
+def _figure(found: list[Figure | None], nothing: str | None, in_depth: bool) -> CellFigure:
+    values = [figure.value for figure in found if figure is not None and figure.value is not None]
+    reasons = Counter(figure.reason or "absent" for figure in found if figure is not None and figure.value is None)
+    reasons.update({"this metric was not stored": sum(figure is None for figure in found)})
+    unit = next((figure.unit for figure in found if figure is not None), "")
+    reason = nothing or next((reason for reason, count in reasons.most_common(1) if count), None)
+    if not values:
+        return CellFigure(0, None, None, unit, reason or NO_RESULT)
+    interval = t_interval(values)
+    return CellFigure(
+        n=len(values),
+        mean=sum(values) / len(values),
+        half_width=None if interval is None else interval.half_width,
+        unit=unit,
+        reason=reason,
+        summary=summarise(values) if in_depth else None,
+    )
+
+
+def _sort_key(value: Any) -> tuple[int, float, str]:
+    """Numbers by size, before words."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return (0, float(value), "") if is_number else (1, 0.0, str(value))

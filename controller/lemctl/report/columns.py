@@ -1,0 +1,35 @@
+"""The columns of the report's table: one row here adds one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from lemctl.report.figures import milliseconds, number
+
+
+class Column(NamedTuple):
+    """A metric as a column. `with_interval` adds the half-width beside the mean."""
+
+    metric: str
+    header: str
+    show: Callable[[float | None], str]
+    with_interval: bool = False
+
+
+COLUMNS: tuple[Column, ...] = (
+    Column("tokens_out", "tokens out", number),
+    Column("output_tokens_per_s", "tokens/s", number, with_interval=True),
+    Column("ttft_p50", "TTFT p50", milliseconds),
+    Column("itl_p50", "ITL p50", milliseconds),
+    Column("tpot_p50", "TPOT p50", milliseconds),
+    Column("e2e_p50", "e2e p50", milliseconds),
+    Column("e2e_p90", "e2e p90", milliseconds),
+    Column("energy_per_output_token", "J/out token", number, with_interval=True),
+)
+#: The figures of one run in a list of runs.
+RUN_COLUMNS: tuple[Column, ...] = tuple(
+    column for column in COLUMNS if column.metric in ("output_tokens_per_s", "ttft_p50", "energy_per_output_token")
+)
+REPORT_METRICS: tuple[str, ...] = tuple(column.metric for column in COLUMNS)
+RUN_METRICS: tuple[str, ...] = tuple(column.metric for column in RUN_COLUMNS)

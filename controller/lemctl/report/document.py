@@ -1,0 +1,53 @@
+"""A report as one value: what the text, the CSV and the JSON are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lemctl.report.cells import Cell
+from lemctl.store.queries import CampaignRow
+from lemctl.store.read_status import FaultCount
+
+
+@dataclass(frozen=True)
+class Report:
+    """A campaign's figures with everything that must stand beside them. `preset` None: the file names none."""
+
+    campaign: CampaignRow
+    preset: str | None
+    surroundings: dict[str, Any]
+    cells: Sequence[Cell]
+    faults: Sequence[FaultCount]
+    database: str
+    include_suspect: bool
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether no engine ran: the figures are made up by the simulation."""
+        return self.campaign.executor == "simulate"
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON types."""
+        return {
+            "campaign": self.campaign.to_json(),
+            "simulated": self.is_simulated,
+            "preset": self.preset,
+            "include_suspect": self.include_suspect,
+            "surroundings": self.surroundings,
+            "experiments": [cell.to_json() for cell in self.cells],
+            "absent": absent_reasons(self.cells),
+            "failures": [fault.to_json() for fault in self.faults],
+            "database": self.database,
+        }
+
+
+def absent_reasons(cells: Sequence[Cell]) -> dict[str, list[str]]:
+    """metric -> the distinct reasons why it is absent somewhere."""
+    reasons: dict[str, list[str]] = {}
+    for cell in cells:
+        for name, figure in cell.figures.items():
+            if figure.reason is not None and figure.reason not in reasons.setdefault(name, []):
+                reasons[name].append(figure.reason)
+    return {name: found for name, found in reasons.items() if found}

@@ -1,0 +1,160 @@
+"""A plan before it is started: what it takes and what is missing. Pure: values in, lines out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lemctl.campaign.estimate import Estimate, Phases
+from lemctl.campaign.plan import Plan
+from lemctl.campaign.vram import MARGIN, VramNeed
+from lemctl.engines.prepared import Missing
+from lemctl.lines import duration, plural, size
+from lemctl.report.figures import axes_line, axis_names, axis_value
+from lemctl.report.table import clipped, table
+
+GROUND_WORDS = {
+    "measured": "from earlier runs of the same experiments",
+    "like": "partly from earlier runs of that backend and model",
+    "guess": "a guess: nothing like it has run here yet",
+}
+PHASES = ("measuring", "cooling", "baseline", "warmup", "loading")
+_PHASE_WORDS = {"baseline": "baselines", "warmup": "warm-up"}
+CELLS_SHOWN = 10
+GAPS_SHOWN = 5
+LINE_WIDTH = 110
+
+
+@dataclass(frozen=True)
+class PlanView:
+    """A plan with everything known of it beforehand. `free_bytes` is the disk's free space where the state lies."""
+
+    plan: Plan
+    executor: str
+    estimate: Estimate
+    has_sensors: bool
+    vram: VramNeed
+    vram_axes: dict[str, Any]
+    gaps: Sequence[Missing]
+    free_bytes: int
+    file: str
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON types, without the runs."""
+        estimate, vram = self.estimate, self.vram
+        return {
+            "name": self.plan.name,
+            "hash": self.plan.hash,
+            "executor": self.executor,
+            "experiments": len(self.plan.experiments),
+            "runs": estimate.runs,
+            "runs_by_backend": estimate.runs_by_backend,
+            "experiments_by_backend": estimate.experiments_by_backend,
+            "order": self.plan.document["order"],
+            "isolation": self.plan.document["isolation"],
+            "engine_loads": estimate.engine_loads,
+            "seconds": phase_seconds(estimate.phases) | {"total": estimate.total_s},
+            "measuring_share": estimate.measuring_share,
+            "estimate_from": estimate.grounds,
+            "sensors": self.has_sensors,
+            "disk": {
+                "sample_bytes": estimate.sample_bytes,
+                "request_bytes": estimate.request_bytes,
+                "free_bytes": self.free_bytes,
+            },
+            "vram": {
+                "weights_bytes": vram.weights_bytes,
+                "kv_bytes": vram.kv_bytes,
+                "total_bytes": vram.total_bytes,
+                "reason": vram.reason,
+                "axes": self.vram_axes,
+            },
+            "missing": [{"what": gap.what, "name": gap.name, "fix": _fix(gap, self.file)} for gap in self.gaps],
+            "warnings": list(self.plan.warnings),
+        }
+
+
+def phase_seconds(phases: Phases) -> dict[str, float]:
+    """Phase -> seconds."""
+    return {name: getattr(phases, f"{name}_s") or 0.0 for name in PHASES}
+
+
+def plan_text(view: PlanView, *, every: bool = False) -> str:
+    """The plan as text; `every` lists all experiments instead of the first."""
+    return "\n".join([*_head(view), *_time(view), *_needs(view), *_gaps(view), "", *_cells(view.plan, every)])
+
+
+def _head(view: PlanView) -> Iterator[str]:
+    plan, estimate = view.plan, view.estimate
+    experiments = len(plan.experiments)
+    cycles = plan.document["cycles"]
+    yield f"campaign  {plan.name}: {plural(experiments, 'experiment')} x {plural(cycles, 'cycle')} = {estimate.runs:,} runs"
+    for backend, runs in estimate.runs_by_backend.items():
+        count = plural(estimate.experiments_by_backend[backend], "experiment")
+        yield f"backend   {backend}: {runs:,} runs of {count}"
+    document = plan.document
+    reload = ", engines loaded anew in each block" if document["reload_each_block"] else ""
+    yield (
+        f"order     {document['order']}, seed {document['seed']}, isolation {document['isolation']}{reload}:"
+        f" {plural(estimate.engine_loads, 'engine load')}"
+    )
+    yield f"executor  {view.executor}"
+
+
+def _time(view: PlanView) -> Iterator[str]:
+    estimate = view.estimate
+    yield (
+        f"time      about {duration(estimate.total_s)}, {estimate.measuring_share:.0%} of it measuring"
+        f" ({GROUND_WORDS[estimate.source]})"
+    )
+    for name, seconds in phase_seconds(estimate.phases).items():
+        share = seconds / estimate.total_s if estimate.total_s else 0.0
+        yield f"          {_PHASE_WORDS.get(name, name):<10} {duration(seconds):>12} {share:>5.0%}"
+    if not view.has_sensors:
+        yield "          no GPU sensors here: neither cooling nor baselines, only the gate's gap"
+
+
+def _needs(view: PlanView) -> Iterator[str]:
+    estimate, vram = view.estimate, view.vram
+    written = estimate.sample_bytes + estimate.request_bytes
+    tight = "; NOT ENOUGH" if written > view.free_bytes else ""
+    yield f"disk      about {size(written)} to write, {size(view.free_bytes)} free{tight}"
+    if vram.total_bytes is None:
+        yield f"VRAM      not known: {vram.reason}"
+        return
+    at = f" at {axes_line(view.vram_axes)}" if view.vram_axes else ""
+    yield (
+        f"VRAM      up to {size(vram.total_bytes)}{at}: weights {size(vram.weights_bytes or 0)},"
+        f" KV cache {size(vram.kv_bytes or 0)}, margin {MARGIN:.0%}"
+    )
+
+
+def _gaps(view: PlanView) -> Iterator[str]:
+    if not view.gaps:
+        yield "missing   nothing"
+        return
+    for place, gap in enumerate(view.gaps[:GAPS_SHOWN]):
+        yield f"{'' if place else 'missing':<10}{gap.what} {gap.name}"
+    if len(view.gaps) > GAPS_SHOWN:
+        yield f"          and {len(view.gaps) - GAPS_SHOWN} more"
+    for fix in dict.fromkeys(_fix(gap, view.file) for gap in view.gaps):
+        yield f"          get it with `{fix}`"
+
+
+def _fix(gap: Missing, file: str) -> str:
+    return gap.fix or f"lemctl images prefetch {file}"
+
+
+def _cells(plan: Plan, every: bool) -> Iterator[str]:
+    shown = plan.experiments if every else plan.experiments[:CELLS_SHOWN]
+    names = axis_names(list(dict.fromkeys(key for experiment in shown for key in experiment.axes)))
+    header = ["experiment", "backend", *(name for key, name in names.items() if key != "backend")]
+    keys = [key for key in names if key != "backend"]
+    rows = [
+        [experiment.hash, experiment.backend, *(clipped(axis_value(experiment.axes.get(key)), 40) for key in keys)]
+        for experiment in shown
+    ]
+    yield table(header, rows)
+    if len(shown) < len(plan.experiments):
+        yield f"and {len(plan.experiments) - len(shown):,} more: --all lists them"

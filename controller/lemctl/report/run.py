@@ -1,0 +1,79 @@
+"""One run in full, as text: what was asked, what each attempt did, and every figure with its unit or its reason."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from lemctl.lines import duration
+from lemctl.report.figures import ABSENT, axes_line, number
+from lemctl.report.table import table
+
+NS_PER_S = 1e9
+
+
+def run_text(run: dict[str, Any]) -> str:
+    """The text of `results show`; `run` as `store.read_results.run_in_full` gives it."""
+    return "\n".join(_lines(run))
+
+
+def _lines(run: dict[str, Any]) -> Iterator[str]:
+    status = run["status"]
+    extra = {key: value for key, value in status.items() if key not in ("kind", "attempt", "lane")}
+    yield f"run        {run['run']} of {run['campaign']}, cycle {run['cycle']}: {status['kind']}{_pairs(extra)}"
+    yield f"experiment {run['experiment']}: {run['backend']}, {run['model']}, {axes_line(run['axes'])}"
+    yield f"spec       {json.dumps(run['spec'], ensure_ascii=False)}"
+    for attempt in run["attempts"]:
+        yield ""
+        yield from _attempt(attempt)
+    yield ""
+    yield "transitions"
+    for row in run["transitions"]:
+        yield f"  {row['at_utc']}  {row['from_status'] or '-'} -> {row['to_status']}  by {row['by']}{_why(row['data'])}"
+
+
+def _attempt(attempt: dict[str, Any]) -> Iterator[str]:
+    took = ""
+    if attempt["ended_mono_ns"] is not None:
+        took = f" in {duration((attempt['ended_mono_ns'] - attempt['started_mono_ns']) / NS_PER_S)}"
+    fault = f" ({attempt['fault']})" if attempt["fault"] else ""
+    verdict = f", {attempt['verdict']}" if attempt["verdict"] else ""
+    yield f"attempt {attempt['number']}  {attempt['outcome'] or 'under way'}{fault}{verdict}{took}, lane {attempt['lane']}"
+    if attempt["message"]:
+        yield f"  {attempt['message']}"
+    for finding in attempt["findings"]:
+        yield f"  {finding['severity']} {finding['code']}: {finding['text']}"
+    session = attempt["session"]
+    if session is not None:
+        image = f", image {session['image_digest']}" if session["image_digest"] else ""
+        yield f"  session {session['uuid'][:8]}, executor {session['executor']}, isolation {session['isolation']}{image}"
+        for name, version in ((session["hello"] or {}).get("packages") or {}).items():
+            yield f"    {name} {version}"
+    phases = attempt["facts"].get("phases") or {}
+    if phases:
+        yield "  " + ", ".join(f"{name.removesuffix('_s')} {duration(value)}" for name, value in phases.items() if value is not None)
+    for baseline in attempt["baselines"]:
+        figure = f"{number(baseline['power_w'])} W" if baseline["power_w"] is not None else f"{ABSENT} ({baseline['reason']})"
+        yield f"  baseline {baseline['kind']} {figure}"
+    for window in attempt["windows"]:
+        length_s = (window["t_end_mono_ns"] - window["t_begin_mono_ns"]) / NS_PER_S
+        yield (
+            f"  window {window['window']}: {duration(length_s)}, batches {window['batches']}, requests"
+            f" {window['requests']}, tokens in {window['tokens_in']}, tokens out {window['tokens_out']}"
+        )
+    if attempt["metrics"]:
+        rows = [
+            ["  " + row["name"], number(row["value"]), number(row["uncertainty"]), row["unit"], row["reason"] or ""]
+            for row in attempt["metrics"]
+        ]
+        yield table(["  metric", "value", "u", "unit", "absent because"], rows, right=(1, 2))
+
+
+def _pairs(values: dict[str, Any]) -> str:
+    return f" ({', '.join(f'{key} {value}' for key, value in values.items())})" if values else ""
+
+
+def _why(data: dict[str, Any]) -> str:
+    why = data.get("why") or data.get("message") or data.get("reason")
+    return f": {why}" if why else ""

@@ -1,0 +1,194 @@
+"""The state of things on one screen: what a person sees first at two in the morning. Pure: values in, lines out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from lemctl.lines import duration, plural
+from lemctl.report.columns import RUN_COLUMNS
+from lemctl.report.figures import ABSENT, axes_line
+from lemctl.report.table import clipped, table
+from lemctl.store.queries import CampaignRow
+from lemctl.store.read_status import FaultCount, RunLine
+
+WIDTH = 80
+_LEAD = 10
+_BAR = 40
+#: A daemon writes its heartbeat every second; one this old hangs.
+HUNG_AFTER_S = 30.0
+
+Health = Literal["running", "hung", "not running"]
+
+
+@dataclass(frozen=True)
+class DaemonState:
+    """Who holds the daemon's lock, and what it said last."""
+
+    pid: int | None
+    heartbeat_age_s: float | None
+    waits_for: str | None
+
+    @property
+    def health(self) -> Health:
+        """`hung`: its process holds the lock, but its heartbeat has stopped."""
+        if self.pid is None:
+            return "not running"
+        return "hung" if self.heartbeat_age_s is not None and self.heartbeat_age_s > HUNG_AFTER_S else "running"
+
+
+@dataclass(frozen=True)
+class LaneState:
+    """What a lane does: the daemon's own words, with the run's line from the store."""
+
+    name: str
+    document: dict[str, Any]
+    run: RunLine | None
+    since_s: float | None
+
+
+@dataclass(frozen=True)
+class Status:
+    """Everything that the screen shows. `campaigns` in the order of the line, the newest ended one if none is open."""
+
+    daemon: DaemonState
+    campaigns: Sequence[CampaignRow]
+    seconds_per_run: float | None
+    lanes: Sequence[LaneState]
+    last: Sequence[RunLine]
+    faults: Sequence[FaultCount]
+    home: str
+
+    @property
+    def first(self) -> CampaignRow | None:
+        """The campaign that is most worth a look."""
+        return self.campaigns[0] if self.campaigns else None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Of the first campaign, at the pace of its last runs; None before the first result."""
+        if self.first is None or self.seconds_per_run is None:
+            return None
+        return self.seconds_per_run * self.first.left
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON types."""
+        return {
+            "daemon": {
+                "health": self.daemon.health,
+                "pid": self.daemon.pid,
+                "heartbeat_age_s": self.daemon.heartbeat_age_s,
+                "waits_for": self.daemon.waits_for,
+            },
+            "campaigns": [campaign.to_json() for campaign in self.campaigns],
+            "seconds_left": self.seconds_left,
+            "lanes": [
+                {"name": lane.name, **lane.document, "since_s": lane.since_s, "axes": lane.run.axes if lane.run else None}
+                for lane in self.lanes
+            ],
+            "last_runs": [line.to_json() for line in self.last],
+            "failures": [fault.to_json() for fault in self.faults],
+            "home": self.home,
+        }
+
+
+def status_text(status: Status) -> str:
+    """The screen, at most 80 columns wide."""
+    return "\n".join(_lines(status))
+
+
+def _lines(status: Status) -> Iterator[str]:
+    yield from _daemon(status)
+    if status.first is not None:
+        yield from _campaign(status.first, status.seconds_left)
+    for lane in status.lanes:
+        yield from _lane(lane)
+    for place, campaign in enumerate(status.campaigns[1:4]):
+        reason = f" ({campaign.reason})" if campaign.reason else ""
+        yield _row("" if place else "next", f"{campaign.label}: {campaign.status}{reason}, {campaign.left} runs to go")
+    if len(status.campaigns) > 4:
+        yield _row("", f"and {len(status.campaigns) - 4} more: `lemctl campaign list`")
+    if status.last:
+        yield ""
+        yield _last(status.last)
+    if status.faults and status.first is not None:
+        yield ""
+        for place, fault in enumerate(status.faults[:3]):
+            yield _row("" if place else "failed", f"{plural(fault.count, 'run')} {fault.fault}: {fault.message}")
+            yield _row("", f"see `lemctl logs {fault.newest_run}`")
+        yield _row("", f"again with `lemctl campaign retry {status.first.label} --failed`")
+
+
+def _daemon(status: Status) -> Iterator[str]:
+    daemon = status.daemon
+    if daemon.health == "not running":
+        needed = any(campaign.status in ("Active", "Waiting") for campaign in status.campaigns if campaign.is_open)
+        yield _row("daemon", "not running" + ("; runs are waiting: `lemctl daemon start`" if needed else ""))
+        return
+    age = "" if daemon.heartbeat_age_s is None else f", heartbeat {duration(daemon.heartbeat_age_s)} ago"
+    hint = ": it hangs; `lemctl daemon stop`, then `lemctl daemon start`" if daemon.health == "hung" else ""
+    yield _row("daemon", f"{daemon.health}, pid {daemon.pid}{age}{hint}")
+    if daemon.waits_for:
+        yield _row("", f"waits for {daemon.waits_for}")
+
+
+def _campaign(campaign: CampaignRow, seconds_left: float | None) -> Iterator[str]:
+    counts = campaign.counts
+    parts = [f"{counts['Done']} of {campaign.total} done"]
+    parts += [f"{counts[status]} {status.lower()}" for status in ("Failed", "Skipped", "Cancelled") if counts[status]]
+    if campaign.left:
+        parts.append(f"{campaign.left} to go")
+        if campaign.is_open:
+            parts.append("time left not known yet" if seconds_left is None else f"about {duration(seconds_left)} left")
+    yield _row("campaign", f"{campaign.label}: {campaign.status}, {', '.join(parts)}")
+    if campaign.reason:
+        yield _row("", campaign.reason)
+    if campaign.status in ("Paused", "Stopped"):
+        yield _row("", f"go on with `lemctl campaign resume {campaign.label}`")
+    if campaign.total and campaign.is_open:
+        share = (campaign.total - campaign.left) / campaign.total
+        filled = int(share * _BAR)
+        yield _row("", f"{'#' * filled}{'-' * (_BAR - filled)} {share:.0%}")
+    elif not campaign.is_open:
+        yield _row("", f"`lemctl report {campaign.label}` shows its figures")
+
+
+def _lane(lane: LaneState) -> Iterator[str]:
+    body = lane.document
+    what = _what(lane.run) if lane.run else f"cycle {body.get('cycle')}"
+    attempt = body.get("attempt")
+    yield _row("now", f"run {body.get('run')} on {lane.name}: {what}" + (f", attempt {attempt}" if attempt else ""))
+    since = f" for {duration(lane.since_s)}" if lane.since_s is not None else ""
+    work = f", batches done {body['batches']}, tokens out {body.get('tokens_out', 0)}" if body.get("batches") else ""
+    yield _row("", f"{body.get('phase', 'starting')}{since}{work}")
+    if body.get("waits_for"):
+        yield _row("", f"waits for {body['waits_for']}")
+
+
+def _last(lines: Sequence[RunLine]) -> str:
+    header = ["run", "what", "took", *(column.header for column in RUN_COLUMNS), "verdict"]
+    rows = [
+        [
+            str(line.run),
+            _what(line),
+            duration(line.took_s) if line.took_s is not None else ABSENT,
+            *(column.show(line.figures.get(column.metric)) for column in RUN_COLUMNS),
+            line.verdict or line.fault or line.outcome or line.status,
+        ]
+        for line in lines
+    ]
+    others = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header)) if column != 1]
+    room = max(8, WIDTH - sum(others) - 2 * (len(header) - 1))
+    for row in rows:
+        row[1] = clipped(row[1], room)
+    return table(header, rows, right=(0, 2, 3, 4, 5))
+
+
+def _what(line: RunLine) -> str:
+    axes = {key: value for key, value in line.axes.items() if key != "backend"}
+    return f"{line.backend}{' ' + axes_line(axes) if axes else ''} cycle {line.cycle}"
+
+
+def _row(lead: str, text: str) -> str:
+    return f"{lead:<{_LEAD}}{clipped(text, WIDTH - _LEAD)}"

@@ -1,0 +1,158 @@
+"""The report as text: what was measured where, one row per experiment, and what the reader must know beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from lemctl.lines import plural
+from lemctl.report.cells import Cell, CellFigure
+from lemctl.report.columns import COLUMNS, Column
+from lemctl.report.document import Report, absent_reasons
+from lemctl.report.figures import ABSENT, axis_names, axis_value, number
+from lemctl.report.table import Paint, clipped, table
+
+#: Packages that a reader asks for first; the others are in the JSON.
+ENGINE_PACKAGES = ("torch", "transformers", "vllm", "tensorrt_llm")
+GAIN_NOTE = "a power sensor's gain is off by about ±5 % per board; it cancels only between runs on the same GPU"
+MESSAGE_WIDTH = 90
+
+
+def text_report(report: Report, *, in_depth: bool = False, paint: Paint | None = None) -> str:
+    """The whole report; `in_depth` adds every metric of every experiment."""
+    parts = ["\n".join(_header(report)), _main_table(report, paint), "\n".join(_footer(report))]
+    if in_depth:
+        parts.insert(2, "\n\n".join(_depth(cell) for cell in report.cells))
+    return "\n\n".join(part for part in parts if part)
+
+
+def _header(report: Report) -> Iterator[str]:
+    campaign = report.campaign
+    done = f"{campaign.counts['Done']} of {plural(campaign.total, 'run')} done"
+    reason = f" ({campaign.reason})" if campaign.reason else ""
+    yield f"campaign   {campaign.label}: {campaign.status}{reason}, {done}, begun {_minute(campaign.created_utc)}"
+    if report.is_simulated:
+        yield "SIMULATED  no engine ran: these figures show how lemctl works, not how fast anything is"
+    yield f"host       {report.surroundings['host'] or 'unknown'}{_host_facts(report.surroundings)}"
+    for session in report.surroundings["sessions"]:
+        yield f"engine     {_engine(session)}"
+    yield f"preset     {report.preset or 'none'}"
+
+
+def _host_facts(surroundings: dict[str, Any]) -> str:
+    documents = surroundings["environments"].get("host", [])
+    gpus = [gpu for document in documents for gpu in document.get("gpus", [])]
+    names = [gpu["name"] for gpu in gpus if isinstance(gpu, dict) and gpu.get("name")]
+    cpu = next((document["cpu"].get("model") for document in documents if isinstance(document.get("cpu"), dict)), None)
+    found = ([str(cpu)] if cpu else []) + list(dict.fromkeys(names))
+    many = f" ({len(documents)} different environments)" if len(documents) > 1 else ""
+    return "".join(f", {part}" for part in found) + many
+
+
+def _engine(session: dict[str, Any]) -> str:
+    packages = session["packages"] or {}
+    versions = ", ".join(f"{name} {packages[name]}" for name in ENGINE_PACKAGES if packages.get(name))
+    image = f", image {session['image_digest']}" if session["image_digest"] else ""
+    python = f", Python {session['python']}" if session["python"] else ""
+    return (
+        f"{session['backend']}{': ' + versions if versions else ''}{python};"
+        f" executor {session['executor']}{image}, isolation {session['isolation']}"
+    )
+
+
+def _main_table(report: Report, paint: Paint | None) -> str:
+    if not report.cells:
+        return "no experiments"
+    keys = list(dict.fromkeys(key for cell in report.cells for key in cell.axes))
+    names = axis_names(keys)
+    lead = [names[key] for key in keys] or ["backend"]
+    columns = [column for column in COLUMNS if _is_worth_a_column(column, report)]
+    header = [*lead, "n", *(header for column in columns for header in _headers(column)), "verdicts"]
+    rows = [
+        [
+            *([axis_value(cell.axes.get(key)) for key in keys] or [cell.backend]),
+            f"{cell.counted}/{cell.planned}",
+            *(text for column in columns for text in _texts(column, cell.figures[column.metric])),
+            _verdicts(cell, report.include_suspect),
+        ]
+        for cell in report.cells
+    ]
+    return table(header, rows, right=range(len(lead), len(header) - 1), paint=paint)
+
+
+def _is_worth_a_column(column: Column, report: Report) -> bool:
+    """TPOT says again what ITL says: it stands in only where no ITL is known."""
+    if column.metric not in ("itl_p50", "tpot_p50"):
+        return True
+    has_itl = any(cell.figures["itl_p50"].mean is not None for cell in report.cells)
+    return has_itl == (column.metric == "itl_p50")
+
+
+def _headers(column: Column) -> list[str]:
+    return [column.header, "±"] if column.with_interval else [column.header]
+
+
+def _texts(column: Column, figure: CellFigure) -> list[str]:
+    mean = column.show(figure.mean)
+    if not column.with_interval:
+        return [mean]
+    half = ABSENT if figure.half_width is None else column.show(figure.half_width)
+    return [mean, half]
+
+
+def _verdicts(cell: Cell, include_suspect: bool) -> str:
+    suspect = cell.verdicts.get("SUSPECT", 0)
+    parts = [f"{cell.verdicts['VALID']} VALID"] if cell.verdicts.get("VALID") else []
+    if suspect:
+        parts.append(f"{suspect} SUSPECT ({'averaged' if include_suspect else 'left out'})")
+    if cell.invalid:
+        parts.append(f"{cell.invalid} INVALID (left out)")
+    others = ((status, cell.statuses.get(status, 0)) for status in ("Failed", "Skipped", "Cancelled"))
+    parts += [f"{count} {status.lower()}" for status, count in others if count]
+    left = sum(cell.statuses.get(status, 0) for status in ("Queued", "Starting", "Cooling", "Running"))
+    return ", ".join(parts + ([f"{left} to go"] if left else [])) or ABSENT
+
+
+def _depth(cell: Cell) -> str:
+    names = axis_names(list(cell.axes))
+    title = " ".join(f"{names[key]}={axis_value(value)}" for key, value in cell.axes.items()) or cell.backend
+    rows = []
+    for name, figure in cell.figures.items():
+        summary = figure.summary
+        bootstrap = summary.bootstrap if summary else None
+        rows.append(
+            [
+                name,
+                str(figure.n),
+                number(figure.mean),
+                number(figure.half_width),
+                number(summary.median if summary else None),
+                f"{summary.cv:.2%}" if summary and summary.cv is not None else ABSENT,
+                ABSENT if bootstrap is None else f"{number(bootstrap.low)} .. {number(bootstrap.high)}",
+                figure.unit,
+                figure.reason or "",
+            ]
+        )
+    header = ["metric", "n", "mean", "±", "median", "CV", "bootstrap 95 %", "unit", "absent because"]
+    body = table(header, rows, right=range(1, 7)) if rows else "no result"
+    return f"{title}  (experiment {cell.experiment}, {cell.model})\n{body}"
+
+
+def _footer(report: Report) -> Iterator[str]:
+    yield "n          results averaged of runs planned; ± is the half-width of the 95 % t-interval between runs"
+    if any(figure.n == 1 for cell in report.cells for figure in cell.figures.values()):
+        yield "           a single run has no interval"
+    shown = {column.metric: column.header for column in COLUMNS if _is_worth_a_column(column, report)}
+    for name, reasons in absent_reasons(report.cells).items():
+        if name in shown:
+            yield f"{ABSENT}          {shown[name]}: {'; '.join(reasons)}"
+    if any(cell.figures["energy_per_output_token"].mean is not None for cell in report.cells):
+        yield f"energy     {GAIN_NOTE}"
+    for fault in report.faults:
+        yield f"failed     {plural(fault.count, 'run')} {fault.fault}: {clipped(fault.message, MESSAGE_WIDTH)}"
+        yield f"           see `lemctl logs {fault.newest_run}`"
+    yield f"database   {report.database}"
+
+
+def _minute(utc: str) -> str:
+    return f"{utc[:10]} {utc[11:16]} UTC"
