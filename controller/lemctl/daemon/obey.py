@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from lemctl.errors import PersonsMistake
 from lemctl.lines import plural
 from lemctl.store import campaigns, moves, read_runs
 from lemctl.store.commands import Answer, AskedCommand
+from lemctl.store.database import Transaction
 from lemctl.store.status import (
     CAMPAIGN_OPEN,
     CampaignCancelled,
@@ -31,10 +31,10 @@ class UnderWay:
     cancel: Cancel
 
 
-Context = tuple[sqlite3.Connection, Clock, UnderWay | None]
+Context = tuple[Transaction, Clock, UnderWay | None]
 
 
-def obey(tx: sqlite3.Connection, command: AskedCommand, clock: Clock, under_way: UnderWay | None) -> Answer | None:
+def obey(tx: Transaction, command: AskedCommand, clock: Clock, under_way: UnderWay | None) -> Answer | None:
     """Carry out a command inside the caller's transaction; a person's mistake becomes the answer."""
     verb = VERBS.get(command.verb)
     if verb is None:

@@ -8,7 +8,6 @@ or the heartbeat is due.
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from lemctl.errors import LemctlError, Locked, PersonsMistake, RunFailed
 from lemctl.store import campaigns, commands, live, moves, read_runs
 from lemctl.store.campaigns import Campaign, QueuedRun
 from lemctl.store.commands import Answer, AskedCommand
-from lemctl.store.database import Store
+from lemctl.store.database import Store, Transaction
 from lemctl.store.status import CampaignPaused
 
 POLL_S = 0.2
@@ -135,7 +134,7 @@ class Daemon:
             self._break(tx, campaign)
             campaigns.settle(tx, campaigns.by_id(tx, campaign.id), self.clock)
 
-    def _break(self, tx: sqlite3.Connection, campaign: Campaign) -> None:
+    def _break(self, tx: Transaction, campaign: Campaign) -> None:
         consecutive: int = campaign.document["breaker"]["consecutive"]
         fault = breaker_trips(read_runs.newest_faults(tx, campaign, consecutive), consecutive)
         if fault is not None and campaign.status.kind == "Active" and read_runs.has_queued(tx, campaign):

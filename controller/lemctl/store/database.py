@@ -32,6 +32,8 @@ NETWORK_FILE_SYSTEMS = frozenset(
 )
 
 Mode = Literal["write", "read"]
+#: What `Store.transaction` gives, for callers that pass it on without knowing SQL.
+Transaction = sqlite3.Connection
 
 
 class Store:
