@@ -28,7 +28,7 @@ from lem_runner.records import BatchOutcome
 WINDOW = 0
 
 
-class Stopped(Exception):  # noqa: N818 - not an error: somebody asked for it
+class Stopped(Exception):
     """The attempt was cancelled, or the runner told to end, at a batch boundary."""
 
 

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lem_runner.prompts import vocabulary
+from lem_runner.failures import one_line
+from lem_runner.prompts import tokenizer_files, vocabulary
 
 BYTE_VALUES = 256
 
@@ -86,16 +87,21 @@ class ModelEncoder(Encoder):
 
     def _tokenizer(self) -> Any:
         if self._loaded is None:
-            if self.identity == "none":
-                raise TokenizeError(
-                    f"{self._folder}: no tokenizer files; only drawn ids can be prepared for this model"
-                )
-            os.environ["HF_HUB_OFFLINE"] = "1"
-            os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-            from transformers import AutoTokenizer
-
-            self._loaded = AutoTokenizer.from_pretrained(self._folder, local_files_only=True, trust_remote_code=False)
+            self._loaded = _load_tokenizer(self._folder)
         return self._loaded
+
+
+def _load_tokenizer(folder: Path) -> Any:
+    if not tokenizer_files(folder):
+        raise TokenizeError(f"{folder}: no tokenizer files; only random prompts can be prepared for this model")
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:
+        raise TokenizeError(f"{folder}: its tokenizer cannot be loaded: {one_line(error)}") from error
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lem_runner.datasets import DataError, read_rows
-from lem_runner.encoders import ByteEncoder, Encoder, ModelEncoder, TokenizeError
+from lem_runner.datasets import read_rows
+from lem_runner.encoders import ByteEncoder, Encoder, ModelEncoder
 from lem_runner.hub import FetchError, fetch_model
 from lem_runner.prompts import model_folder_name, prompt_key, tokenizer_identity
 from lem_runner.protocol import Prompt, ids_sha256, is_safe_name
@@ -75,7 +75,7 @@ def run_prefetch(job_path: Path) -> int:
 def _prepared(dataset: dict[str, Any], encoder: Encoder, prompts_dir: Path) -> bool:
     try:
         prepare(Selection.of(dataset), encoder, prompts_dir)
-    except (JobError, DataError, TokenizeError, OSError) as error:
+    except (ValueError, OSError) as error:
         _complain(str(error))
         return False
     return True

@@ -146,9 +146,9 @@ def _alloc(parameters: Mapping[str, Any]) -> None:
     raise MemoryError(f"{len(held)} MiB taken (injected)")
 
 
-def _child_holds_stdout(_: Mapping[str, Any]) -> None:
-    """Exit and leave a child that keeps stdout open for a minute."""
-    subprocess.Popen(["sleep", "60"], start_new_session=True)
+def _child_holds_stdout(parameters: Mapping[str, Any]) -> None:
+    """Exit and leave a child that keeps stdout open."""
+    subprocess.Popen(["sleep", str(parameters["fault_child_s"])], start_new_session=True)
     os._exit(1)
 
 
@@ -223,5 +223,6 @@ FAULT_PARAMETERS = [
     Parameter("fault_on", "int", 0, "engine", "which attempt of a session, from 1; 0: every one", minimum=0),
     Parameter("fault_batch", "int", 0, "engine", "before which batch of the warm-up or window, from 0", minimum=0),
     Parameter("fault_marker", "str", None, "engine", "a file beside the session folders: once, until it is removed"),
+    Parameter("fault_child_s", "float", 60.0, "engine", "how long child_holds_stdout lasts", minimum=0),
     Parameter("fault_mb", "int", 300, "engine", "MiB for huge_output and alloc", minimum=1),
 ]
