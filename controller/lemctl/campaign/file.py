@@ -126,7 +126,7 @@ def loads(
     base["model"] = check.resolved("model", settings.model, "model")
     base["backend"] = check.backend(settings.backend, "backend") if settings.backend is not None else None
     base["workload"]["dataset"] = check.resolved("workload.dataset", settings.workload.dataset, "workload.dataset")
-    swept = without(settings.sweep, pinned)
+    swept = without(settings.sweep, pinned) if pinned else settings.sweep
     read = read_sweep(swept, settings.exclude, settings.include, check)
     sweep = replace(read, includes=tuple(entry for entry in read.includes if not _contradicts(entry, tree, pinned)))
     warnings = [f"{key} is given on the command line: not swept" for key in pinned if _sweeps(settings.sweep, key)]
@@ -198,11 +198,11 @@ def _unused_scopes(backend: str | None, scoped: Mapping[str, Any], sweep: Sweep)
     """Backends that values are scoped to and that no experiment can have, with the key that scopes."""
     used = {backend} if backend is not None else set()
     wanted = {name: name for name in scoped}
-    for assignment in sweep.assignments():
+    for place, assignment in sweep.assignments():
         if assignment.key == "backend":
             used.add(assignment.value)
         elif assignment.scope is not None:
-            wanted.setdefault(assignment.scope, f"sweep.{assignment.key}")
+            wanted.setdefault(assignment.scope, f"{place}.{assignment.key}")
     return [(name, key) for name, key in wanted.items() if name not in used]
 
 

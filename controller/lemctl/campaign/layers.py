@@ -25,12 +25,13 @@ class Source:
     origins: Mapping[str, str] = field(default_factory=dict)
 
     def line(self, key: str) -> int | None:
-        """The line of `key`, else of what encloses it."""
+        """The line of `key`, else of what encloses it, else of what it encloses."""
+        asked = key
         while key:
             if key in self.lines:
                 return self.lines[key]
             key = key.rpartition(".")[0]
-        return None
+        return min((line for known, line in self.lines.items() if known.startswith(f"{asked}.")), default=None)
 
     def origin(self, key: str) -> str:
         """`command line`, `file`, `preset NAME` or `default`."""

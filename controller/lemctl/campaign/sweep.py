@@ -15,14 +15,12 @@ experiment for each entry, from the file's own values and the entry's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lemctl.campaign.layers import Source
 from lemctl.campaign.values import Assignment, Checker
-
-_RESERVED = ("zip", "groups")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +67,14 @@ class Sweep:
     excludes: tuple[Match, ...]
     includes: tuple[Inclusion, ...]
 
-    def assignments(self) -> Iterator[Assignment]:
-        """Everything that is set anywhere in the grids and inclusions."""
+    def assignments(self) -> Iterator[tuple[str, Assignment]]:
+        """Everything that is set anywhere in the grids and inclusions, with the place that sets it."""
         for grid in self.grids:
             for axis in grid:
                 for alternative in axis.alternatives:
-                    yield from alternative
+                    yield from (("sweep", assignment) for assignment in alternative)
         for include in self.includes:
-            yield from include.assignments
+            yield from ((include.place, assignment) for assignment in include.assignments)
 
 
 def read_sweep(
@@ -90,7 +88,7 @@ def read_sweep(
         grids = []
         for index, group in enumerate(groups):
             place = f"sweep.groups.{index}"
-            if not isinstance(group, Mapping) or not group:
+            if not isinstance(group, Mapping):
                 raise check.source.error("must be a mapping of keys to lists of values", place)
             if "groups" in group:
                 raise check.source.error("groups cannot be nested", f"{place}.groups")
@@ -102,16 +100,19 @@ def read_sweep(
     return Sweep(tuple(grids), tuple(excludes), tuple(includes))
 
 
-def without(sweep: Mapping[str, Any], pinned: Sequence[str]) -> dict[str, Any]:
+def without(sweep: Mapping[str, Any], pinned: Collection[str]) -> dict[str, Any]:
     """The sweep without the axes of the keys that the command line gives one value."""
-    kept: dict[str, Any] = {}
-    for key, value in sweep.items():
-        if key in _RESERVED and isinstance(value, list):
-            inner = [without(item, pinned) if isinstance(item, Mapping) else item for item in value]
-            if left := [item for item in inner if item]:
-                kept[key] = left
-        elif key not in pinned:
-            kept[key] = value
+    kept = {key: value for key, value in sweep.items() if key not in pinned}
+    zips = kept.get("zip")
+    if isinstance(zips, Mapping):
+        kept["zip"] = zips = [zips]
+    if isinstance(zips, list):
+        left = [without(item, pinned) if isinstance(item, Mapping) else item for item in zips]
+        kept["zip"] = [now for now, before in zip(left, zips, strict=True) if now or not before]
+        if zips and not kept["zip"]:
+            del kept["zip"]
+    if isinstance(groups := kept.get("groups"), list):
+        kept["groups"] = [without(item, pinned) if isinstance(item, Mapping) else item for item in groups]
     return kept
 
 
