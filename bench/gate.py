@@ -21,7 +21,8 @@ from pathlib import Path
 
 from machine import describe_machine
 
-from lemctl.thermal.gate import GateSettings, Reading, Reference
+from lemctl.measure.readings import Reading
+from lemctl.thermal.gate import GateSettings, Reference
 from lemctl.thermal.loop import pass_gate
 
 TAUS_S = (20.0, 45.0, 90.0)

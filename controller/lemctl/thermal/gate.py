@@ -13,24 +13,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from lemctl.measure.readings import NS_PER_S, Reading
 from lemctl.thermal.curve import Asymptote, fit_asymptote, fit_slope
 
 GateKind = Literal["cool", "steady", "fixed", "none"]
 #: How a run started: `fixed` also where sensors were missing, `warm` where cooling was given up.
 StartState = Literal["cool", "warm", "fixed", "ungated"]
-NS_PER_S = 1e9
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """One look at one GPU. What its sensors do not give is None."""
-
-    t_mono_ns: int
-    temp_c: float | None
-    power_w: float | None = None
-    gpu_utilisation: float | None = None
-    """Share of time with a kernel running, 0 to 1."""
-    sm_clock_mhz: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from lemctl.thermal.gate import Cool, GateSettings, GiveUp, GpuHistory, Reading, Reference, StartState, Wait, decide
+from lemctl.measure.readings import NS_PER_S, Reading
+from lemctl.thermal.gate import Cool, GateSettings, GiveUp, GpuHistory, Reference, StartState, Wait, decide
 from lemctl.thermal.reference import LearningSettings, estimate_reference, learn
 
-NS_PER_S = 1e9
 LOOK_EVERY_S = 1.0
 
 

@@ -10,8 +10,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lemctl.measure.readings import NS_PER_S, Reading
 from lemctl.thermal.curve import fit_slope
-from lemctl.thermal.gate import NS_PER_S, Reading, Reference, asymptote_of, mean_temp_c
+from lemctl.thermal.gate import Reference, asymptote_of, mean_temp_c
 
 #: Below this slope over `SETTLED_OVER_S` a GPU has settled, in C per s.
 SETTLED_C_PER_S = 0.005

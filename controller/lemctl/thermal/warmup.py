@@ -11,8 +11,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from lemctl.measure.readings import NS_PER_S, Reading
 from lemctl.thermal.curve import fit_slope
-from lemctl.thermal.gate import NS_PER_S, Reading
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import pytest
 
+from lemctl.measure.readings import Reading
 from lemctl.thermal.curve import fit_asymptote, fit_slope
-from lemctl.thermal.gate import Cool, GateSettings, GiveUp, GpuHistory, Reading, Reference, Wait, decide
+from lemctl.thermal.gate import Cool, GateSettings, GiveUp, GpuHistory, Reference, Wait, decide
 from lemctl.thermal.loop import GateCancelled, pass_gate
 from lemctl.thermal.reference import LearningSettings, estimate_reference, learn
 

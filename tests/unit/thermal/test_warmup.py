@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from lemctl.thermal.gate import Reading
+from lemctl.measure.readings import Reading
 from lemctl.thermal.warmup import Capped, KeepWarming, Steady, WarmupSettings, decide_warmup
 
 STEADY_LATENCIES = [1.5, 1.0, 1.01, 1.0, 0.99, 1.0]

@@ -1,0 +1,170 @@
+"""Energy of a window from what the meters read: counter at the edges, integrated power, and both compared. Pure.
+
+The counter is the headline. It ticks, so its value at an edge is interpolated between the ticks around it, and how well
+those are known in time goes into the uncertainty. Both figures may come from one sensor: that they agree is no proof
+of accuracy, and the sensor's own gain error is stated elsewhere, once.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from lemctl.measure.readings import MJ_PER_J, NS_PER_S, CounterTick
+
+
+@dataclass(frozen=True, slots=True)
+class NoEnergy:
+    """There is no figure, and why. `has_reset`: the counter fell, that is, the driver was reloaded."""
+
+    reason: str
+    has_reset: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CounterEnergy:
+    """Energy between two times from the counter. `u_j` is the standard uncertainty of its two edges."""
+
+    energy_j: float
+    u_j: float
+    ticks: int
+    """Changes of the counter inside the window."""
+    period_s: float | None
+    """Median time between changes: the counter's own tick."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesEnergy:
+    """Energy between two times from the integrated power, and what the series lacked."""
+
+    energy_j: float
+    u_j: float
+    samples: int
+    unreadable: int
+    """Readings of None or 0 W (no powered board draws that): left out of the integral, kept in the raw series."""
+    longest_hole_s: float
+    """The longest time without a usable reading, edges included."""
+    period_s: float | None
+
+
+def find_tick_period_s(ticks: Sequence[CounterTick]) -> float | None:
+    """Median time between changes of the counter in s, None with fewer than two changes."""
+    times_ns = [_tick_time_ns(tick) for tick in _changes(ticks)]
+    gaps = [later - earlier for earlier, later in pairwise(times_ns)]
+    return statistics.median(gaps) / NS_PER_S if gaps else None
+
+
+def energy_from_counter(ticks: Sequence[CounterTick], t_begin_ns: int, t_end_ns: int) -> CounterEnergy | NoEnergy:
+    """Energy of [t_begin_ns, t_end_ns] in J, from ticks in order that reach beyond both edges."""
+    if not ticks:
+        return NoEnergy("the energy counter was never read")
+    if any(later.energy_mj < earlier.energy_mj for earlier, later in pairwise(ticks)):
+        return NoEnergy("the energy counter fell: the driver was reloaded", has_reset=True)
+    changes = _changes(ticks)
+    times_ns = [_tick_time_ns(tick) for tick in changes]
+    if len(changes) < 2:
+        return NoEnergy("the energy counter does not move")
+    begin, end = (_value_at(changes, times_ns, t_ns) for t_ns in (t_begin_ns, t_end_ns))
+    if begin is None or end is None:
+        return NoEnergy("the energy counter was not read beyond both edges of the window")
+    inside = bisect_right(times_ns, t_end_ns) - bisect_right(times_ns, t_begin_ns)
+    return CounterEnergy(
+        energy_j=(end[0] - begin[0]) / MJ_PER_J,
+        u_j=math.hypot(begin[1], end[1]) / MJ_PER_J,
+        ticks=inside,
+        period_s=find_tick_period_s(ticks),
+    )
+
+
+def _changes(ticks: Sequence[CounterTick]) -> list[CounterTick]:
+    """The first tick and each that differs from the one before."""
+    return [tick for index, tick in enumerate(ticks) if index == 0 or tick.energy_mj != ticks[index - 1].energy_mj]
+
+
+def _tick_time_ns(tick: CounterTick) -> float:
+    """The counter changed somewhere between two polls: the middle, with a rectangular uncertainty."""
+    return (tick.t_before_ns + tick.t_mono_ns) / 2
+
+
+def _value_at(changes: Sequence[CounterTick], times_ns: Sequence[float], t_ns: int) -> tuple[float, float] | None:
+    """Counter in mJ at a time, and its standard uncertainty; None outside of the ticks.
+
+    Two things are not known: when the two ticks around happened (each to within its polls), and how the power ran
+    between them. For the second, a step from the power before to the power after, anywhere in the interval, is off by
+    at most |step| f (1 - f) period, taken as rectangular.
+    """
+    after = bisect_right(times_ns, t_ns)
+    if after == 0 or after == len(changes):
+        return None
+    left, right = changes[after - 1], changes[after]
+    span_ns = times_ns[after] - times_ns[after - 1]
+    share = (t_ns - times_ns[after - 1]) / span_ns
+    gained_mj = right.energy_mj - left.energy_mj
+    slope = gained_mj / span_ns
+    u_left, u_right = ((tick.t_mono_ns - tick.t_before_ns) / math.sqrt(12) for tick in (left, right))
+    u_time_mj = slope * math.hypot((1 - share) * u_left, share * u_right)
+    neighbours = [_slope(changes, times_ns, after - 2), _slope(changes, times_ns, after)]
+    known = [slope, *(value for value in neighbours if value is not None)]
+    step = max(known) - min(known)
+    u_shape_mj = step * share * (1 - share) * span_ns / math.sqrt(3)
+    return left.energy_mj + share * gained_mj, math.hypot(u_time_mj, u_shape_mj)
+
+
+def _slope(changes: Sequence[CounterTick], times_ns: Sequence[float], left: int) -> float | None:
+    """Mean power between a tick and the next in mJ per ns, None where there is no such pair."""
+    if left < 0 or left + 1 >= len(changes):
+        return None
+    return (changes[left + 1].energy_mj - changes[left].energy_mj) / (times_ns[left + 1] - times_ns[left])
+
+
+def energy_from_series(
+    times_ns: Sequence[int], powers_mw: Sequence[float | None], t_begin_ns: int, t_end_ns: int
+) -> SeriesEnergy | NoEnergy:
+    """Trapezoidal integral of a power series over [t_begin_ns, t_end_ns], interpolated at the edges.
+
+    `times_ns` ascend; a power of None was unreadable. The uncertainty is what the scatter between neighbouring samples
+    leaves; where the series does not reach an edge, its nearest power is held and the missing time counts as a hole.
+    """
+    usable = [(t, p) for t, p in zip(times_ns, powers_mw, strict=True) if p]
+    inside = [(t, p) for t, p in usable if t_begin_ns <= t <= t_end_ns]
+    if not inside:
+        return NoEnergy("no power was read inside the window")
+    before = next(((t, p) for t, p in reversed(usable) if t < t_begin_ns), None)
+    after = next(((t, p) for t, p in usable if t > t_end_ns), None)
+    first = (t_begin_ns, _between(before, inside[0], t_begin_ns))
+    last = (t_end_ns, _between(inside[-1], after, t_end_ns))
+    points = [first, *inside, last]
+    area = math.fsum((t2 - t1) * (p1 + p2) / 2 for (t1, p1), (t2, p2) in pairwise(points))
+    around = [t for t, _ in ((before or first), *inside, (after or last))]
+    gaps_s = [(later - earlier) / NS_PER_S for earlier, later in pairwise(around)]
+    steps = [(t2 - t1) * (p2 - p1) for (t1, p1), (t2, p2) in pairwise(inside)]
+    scatter = math.sqrt(math.fsum(step * step for step in steps) / 2)
+    span = bisect_right(times_ns, t_end_ns) - bisect_right(times_ns, t_begin_ns - 1)
+    periods = [(later - earlier) / NS_PER_S for (earlier, _), (later, _) in pairwise(inside)]
+    return SeriesEnergy(
+        energy_j=area / NS_PER_S / MJ_PER_J,
+        u_j=scatter / NS_PER_S / MJ_PER_J,
+        samples=len(inside),
+        unreadable=span - len(inside),
+        longest_hole_s=max(gaps_s, default=0.0),
+        period_s=statistics.median(periods) if periods else None,
+    )
+
+
+def _between(left: tuple[int, float] | None, right: tuple[int, float] | None, t_ns: int) -> float:
+    if left is None or right is None:
+        present = left or right
+        return present[1] if present is not None else 0.0
+    (t1, p1), (t2, p2) = left, right
+    return p1 if t2 == t1 else p1 + (p2 - p1) * (t_ns - t1) / (t2 - t1)
+
+
+def relative_difference(counter: CounterEnergy | NoEnergy, series: SeriesEnergy | NoEnergy) -> float | None:
+    """(counter - integral) / counter, None where either is missing."""
+    if isinstance(counter, NoEnergy) or isinstance(series, NoEnergy) or counter.energy_j <= 0:
+        return None
+    return (counter.energy_j - series.energy_j) / counter.energy_j
