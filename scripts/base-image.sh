@@ -25,7 +25,7 @@ install_mmdebstrap() {
     say "installing mmdebstrap with apt-get"
     {
         apt-cache policy mmdebstrap | grep -q 'Candidate: [0-9]' || apt-get update -qq
-        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mmdebstrap
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mmdebstrap debian-archive-keyring
     } >>"$cache/apt.log" 2>&1 || { say "apt-get install mmdebstrap failed; see $cache/apt.log"; exit 1; }
 }
 
@@ -44,7 +44,7 @@ make_local() {
     # Root's temporary folder is 0700, which the unprivileged part of mmdebstrap cannot enter.
     chmod 755 "$work"
     # The mirror that this machine uses itself, when it runs the same release.
-    mirror="$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Release: bookworm' 2>/dev/null | head -n 1)"
+    mirror="$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Release: bookworm' 2>/dev/null | sed -n 1p || true)"
     # The certificates that this machine trusts: behind a proxy, builds need them too.
     if [ -r /etc/ssl/certs/ca-certificates.crt ]; then
         options+=(--customize-hook='copy-in /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs')

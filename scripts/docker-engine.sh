@@ -58,7 +58,7 @@ install_compose() {
 install_compose_from_next_debian() {
     grep -q '^VERSION_CODENAME=bookworm' /etc/os-release || none "Compose v2 is missing; install the Docker Compose plugin"
     local mirror
-    mirror="$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Release: bookworm' | head -n 1)"
+    mirror="$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Release: bookworm' | sed -n 1p || true)"
     [ -n "$mirror" ] || none "Compose v2 is missing and apt-get knows no Debian mirror to take it from"
     say "Debian 12 has no Compose v2: installing the docker-compose package of Debian 13"
     apt_private="$(mktemp -d)"

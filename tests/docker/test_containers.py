@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -147,15 +148,25 @@ def test_the_specs_variables_win_over_the_callers(
     assert execute(engine, spec, "cat", "/lem/models/model").stdout == "here"
 
 
-def test_build_reports_its_lines_and_labels_the_image(engine: Containers, small_image: str, tmp_path: Path) -> None:
+@pytest.fixture
+def image_to_build() -> Iterator[str]:
+    """A name for an image, which is removed after the test."""
+    name = f"lemctl-test/built:{os.getpid()}"
+    yield name
+    subprocess.run(["docker", "rmi", "--force", name], check=True, capture_output=True, timeout=EXEC_TIMEOUT_S)
+
+
+def test_build_reports_its_lines_and_labels_the_image(
+    engine: Containers, small_image: str, image_to_build: str, tmp_path: Path
+) -> None:
     (tmp_path / "Dockerfile").write_text("ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN echo words-of-the-build\n")
     (tmp_path / "build.yaml").write_text(
         "services: {x: {image: '${LEM_TEST_IMAGE}', build: {context: ., args: [BASE_IMAGE], labels: {made: here}}}}"
     )
     lines: list[str] = []
-    env = {"LEM_TEST_IMAGE": "lemctl-test/built:1", "BASE_IMAGE": small_image}
+    env = {"LEM_TEST_IMAGE": image_to_build, "BASE_IMAGE": small_image}
     engine.build(tmp_path / "build.yaml", env, lines.append)
     assert any("words-of-the-build" in line for line in lines)
-    facts = engine.image_facts("lemctl-test/built:1")
+    facts = engine.image_facts(image_to_build)
     assert facts is not None
     assert facts.labels["made"] == "here"
