@@ -148,6 +148,26 @@ def test_the_specs_variables_win_over_the_callers(
     assert execute(engine, spec, "cat", "/lem/models/model").stdout == "here"
 
 
+def test_a_prefetch_leaves_nothing_behind(
+    engine: Containers, spec: ContainerSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def networks() -> str:
+        listing = ["docker", "network", "ls", "--quiet"]
+        return subprocess.run(listing, check=True, capture_output=True, text=True, timeout=EXEC_TIMEOUT_S).stdout
+
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    prefetch = dataclasses.replace(
+        spec, service="prefetch", env={**spec.env, "LEM_IMAGE_PYTORCH": spec.env["LEM_IMAGE_REPLAY"]}
+    )
+    before = networks()
+    command = engine.run_command(prefetch, ["sh", "-c", "echo $HF_TOKEN; ls /sys/class/net"])
+    done = subprocess.run(command, capture_output=True, text=True, timeout=EXEC_TIMEOUT_S)
+    assert done.stdout.split() == ["secret", "eth0", "lo"]
+    assert "secret" not in " ".join(command)
+    assert engine.leftovers(spec.home_hash) == []
+    assert networks() == before
+
+
 @pytest.fixture
 def image_to_build() -> Iterator[str]:
     """A name for an image, which is removed after the test."""

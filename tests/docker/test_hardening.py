@@ -104,6 +104,7 @@ def test_no_service_is_exempt_from_hardening(spec: ContainerSpec) -> None:
         assert not any("docker.sock" in volume["source"] for volume in service["volumes"]), name
         if name == "prefetch":
             assert service["profiles"] == ["prefetch"]
+            assert service["network_mode"] == "bridge"
         else:
             assert service["network_mode"] == "none", name
             assert "HF_TOKEN" not in service["environment"], name

@@ -167,7 +167,7 @@ class Containers:
         return facts
 
     def down(self, spec: ContainerSpec, *, grace_s: int = 0) -> None:
-        """Remove the project's containers and networks; nothing happens when there are none."""
+        """Remove the project's containers; nothing happens when there are none."""
         with _translated(f"removing {spec.project}"):
             self._client(UP_TIMEOUT_S + grace_s, spec).compose.down(timeout=grace_s, remove_orphans=True, quiet=True)
 
@@ -181,17 +181,13 @@ class Containers:
         return self._labelled({HOME_LABEL: home_hash})
 
     def sweep(self, home_hash: str) -> int:
-        """Remove every container and network of that state folder; returns the number of containers removed."""
+        """Remove every container of that state folder; returns how many there were. None has a network of its own."""
         removed = 0
         client = self._client(self._call_timeout_s)
         for container in self.leftovers(home_hash):
             with suppress(ContainerGone), _translated(f"removing container {container.name}"):
                 client.container.remove(container.id, force=True, volumes=True)
                 removed += 1
-        with _translated("removing networks"):
-            networks = client.network.list([("label", f"{HOME_LABEL}={home_hash}")])
-            if networks:
-                client.network.remove([network.id for network in networks])
         return removed
 
     def oom_kills(self, container_id: str) -> int | None:
