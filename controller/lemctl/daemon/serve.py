@@ -71,6 +71,8 @@ class Daemon:
     _beat_ns: int | None = None
     _seen: int = -1
     _idle_since_ns: int | None = None
+    #: Nothing is in line and no lane is held: there is nothing to do until somebody writes.
+    _at_rest: bool = False
     _told: tuple[str, str | None] = ("", None)
 
     def serve(self) -> None:
@@ -85,17 +87,18 @@ class Daemon:
 
     def tick(self) -> None:
         """One look at everything. Raises `CannotGoOn`."""
-        self._take_commands()
+        news = self._take_commands()
         self._collect()
         self._answer_commands()
-        if self.work is None and not self.leave.is_set():
+        if self.work is None and not self.leave.is_set() and (news or not self._at_rest):
             self._start_next()
         self._beat()
 
-    def _take_commands(self) -> None:
+    def _take_commands(self) -> bool:
+        """Take what was asked; whether anybody has written since the last look."""
         version = self.store.data_version()
         if version == self._seen:
-            return
+            return False
         self._seen = version
         with self.store.transaction() as tx:
             for command in commands.take(tx, self.clock):
@@ -104,6 +107,7 @@ class Daemon:
                     self.leave.set()
                 else:
                     self._open.append(command)
+        return True
 
     def _answer_commands(self) -> None:
         """Carry out what is asked; what has not happened yet is kept and asked again at the next tick."""
@@ -127,6 +131,7 @@ class Daemon:
         if self.work is None or self.work.thread.is_alive():
             return
         work, self.work = self.work, None
+        self._at_rest = False
         if work.failure is not None:
             raise work.failure
         with self.store.transaction() as tx:
@@ -149,6 +154,7 @@ class Daemon:
                 self.wake.set()
                 return
             retry_utc = None if campaign is None or run is not None else campaigns.earliest_retry_utc(tx, campaign)
+        self._at_rest = campaign is None and self.lane is None
         if campaign is None or run is None:
             self.waits_for = None if campaign is None else f"the retry of a run of {campaign.label} at {retry_utc}"
             if campaign is None:
