@@ -79,9 +79,15 @@ def override_layer(overrides: Mapping[str, str]) -> dict[str, Any]:
         as_it_is = key == "model" and text.startswith(_MODEL_PREFIXES)
         value = text if as_it_is else parse(text, f"--set {key}").value
         if key.startswith("sweep."):
-            tree.setdefault("sweep", {})[key.removeprefix("sweep.")] = value
-        elif not put(tree, key, value):
-            raise CampaignFileError("given twice, as a plain value and as a mapping", file="--set", key=key)
+            # An axis is named by a dotted key of its own.
+            axes = tree.setdefault("sweep", {})
+            is_new = isinstance(axes, dict)
+            if is_new:
+                axes[key.removeprefix("sweep.")] = value
+        else:
+            is_new = not has(tree, key) and put(tree, key, value)
+        if not is_new:
+            raise CampaignFileError("given twice, whole and in part", file="--set", key=key)
     return tree
 
 
