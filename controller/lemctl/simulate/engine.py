@@ -145,6 +145,10 @@ class SimulatedSession:
         self._tell(on_event, attempt, "result", {"requests": len(records)})
         return Finished(result, records)
 
+    def is_alive(self) -> bool:
+        """It dies of nothing between runs."""
+        return True
+
     def end(self, reason: str) -> str:  # noqa: ARG002
         """The GPU is empty again."""
         self._gpu.set_load("empty", self._now_s())

@@ -12,7 +12,8 @@ from lemctl.clock import SimulatedClock
 from lemctl.daemon.instruments import BaselineKind, BaselineRecord, GateRecord, GateSpec, Idle, Tell, Watched
 from lemctl.judge.measured import Energy
 from lemctl.simulate.device import SimulatedGpu
-from lemctl.thermal.gate import GateSettings, Reading, Reference, Wait
+from lemctl.measure.readings import Reading
+from lemctl.thermal.gate import GateSettings, Reference, Wait
 from lemctl.thermal.loop import pass_gate
 
 _UUID = "GPU-simulated"

@@ -1,0 +1,93 @@
+"""A simulated campaign goes through the real store, daemon logic, gate and judge: its state must be as sound as theirs."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from pathlib import Path
+
+import pytest
+
+from lemctl.campaign.file import loads
+from lemctl.campaign.plan import Plan, plan
+from lemctl.paths import Home, data_folder
+from lemctl.simulate import run_campaign
+
+CAMPAIGN = """
+name: rehearsal
+model: "random:{{vocab_size: 1000}}"
+backend: replay
+preset: benchmark
+workload: {{dataset: random, random: {{input_len: 16}}, prompts: 64, max_new_tokens: 64}}
+sweep: {{workload.load.batch_size: {batches}, replay.engine.load_s: [0.0, 1.0]}}
+cycles: {cycles}
+retry: {{max: 5}}
+breaker: {{consecutive: 100}}
+"""
+
+
+def planned(batches: tuple[int, ...] = (1, 4, 16), cycles: int = 5) -> Plan:
+    text = CAMPAIGN.format(batches=list(batches), cycles=cycles)
+    return plan(loads(text, catalogue_dir=data_folder() / "images"))
+
+
+def rows(home: Home, sql: str) -> list[tuple[object, ...]]:
+    with sqlite3.connect(home.database) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def test_every_run_of_a_rehearsal_ends_with_energy_and_a_cooled_start(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    assert run_campaign(planned(cycles=3), "", home, seed=1) == 0
+    assert rows(home, "SELECT status, count(*) FROM runs GROUP BY status") == [("Done", 18)]
+    energies = rows(home, "SELECT value FROM metrics WHERE name = 'energy_per_output_token'")
+    assert len(energies) == 18
+    assert all(isinstance(value, float) and 0.05 < value < 50 for (value,) in energies)
+    gates = [json.loads(str(facts))["gate"] for (facts,) in rows(home, "SELECT facts FROM attempts")]
+    assert {gate["start_state"] for gate in gates} == {"cool"}
+    # The gate holds the start temperature: one cell's starts lie within its 2 C and the sensor's noise.
+    temperatures = [gate["temperature_c"] for gate in gates]
+    assert max(temperatures) - min(temperatures) < 4.0
+
+
+def test_one_seed_gives_one_night_and_another_seed_another(tmp_path: Path) -> None:
+    energies = []
+    for folder, seed in (("a", 3), ("b", 3), ("c", 4)):
+        home = Home(tmp_path / folder)
+        run_campaign(planned((1,), 2), "", home, seed)
+        energies.append(rows(home, "SELECT value FROM metrics WHERE name = 'energy_total' ORDER BY attempt_id"))
+    assert energies[0] == energies[1]
+    assert energies[0] != energies[2]
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_simulated_faults_lose_no_run(tmp_path: Path, seed: int) -> None:
+    home = Home(tmp_path)
+    run_campaign(planned(cycles=8), "", home, seed, faults=True)
+    ended = rows(home, "SELECT count(*) FROM runs WHERE status IN ('Done', 'Failed', 'Skipped')")
+    assert ended == [(48,)]
+    assert rows(home, "SELECT count(*) FROM attempts WHERE outcome IS NULL") == [(0,)]
+    assert rows(home, "SELECT count(*) FROM attempts WHERE outcome = 'ok'") == rows(
+        home, "SELECT count(*) FROM runs WHERE status = 'Done'"
+    )
+    assert rows(home, "SELECT count(*) FROM attempts WHERE outcome = 'failed'") != [(0,)]
+
+
+@pytest.mark.slow
+def test_a_week_of_nights_takes_seconds(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    began = time.monotonic()
+    run_campaign(planned(cycles=100), "", home)
+    took_s = time.monotonic() - began
+    ((simulated_s,),) = rows(home, "SELECT (max(ended_mono_ns) - min(started_mono_ns)) / 1e9 FROM attempts")
+    assert isinstance(simulated_s, float)
+    assert simulated_s > 7 * 6 * 3600
+    assert took_s < 120
+
+
+def test_a_rehearsal_is_marked_as_one(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    run_campaign(planned((1,), 1), "", home)
+    assert rows(home, "SELECT DISTINCT executor FROM campaigns") == [("simulate",)]
+    assert rows(home, "SELECT DISTINCT executor FROM sessions") == [("simulate",)]
