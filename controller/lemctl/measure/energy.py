@@ -13,16 +13,17 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 from lemctl.measure.readings import MJ_PER_J, NS_PER_S, CounterTick
 
 
 @dataclass(frozen=True, slots=True)
 class NoEnergy:
-    """There is no figure, and why. `has_reset`: the counter fell, that is, the driver was reloaded."""
+    """There is no figure, and why. `fault`: the counter fell (the driver was reloaded), or it does not move at all."""
 
     reason: str
-    has_reset: bool = False
+    fault: Literal["reset", "stopped"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +64,13 @@ def energy_from_counter(ticks: Sequence[CounterTick], t_begin_ns: int, t_end_ns:
     if not ticks:
         return NoEnergy("the energy counter was never read")
     if any(later.energy_mj < earlier.energy_mj for earlier, later in pairwise(ticks)):
-        return NoEnergy("the energy counter fell: the driver was reloaded", has_reset=True)
+        return NoEnergy("the energy counter fell: the driver was reloaded", fault="reset")
     changes = _changes(ticks)
+    if len(changes) < 2 < len(ticks):
+        return NoEnergy("the energy counter does not move", fault="stopped")
+    # A counter that stopped still shows its last value: that is its answer, and the integral will disagree with it.
+    changes += [ticks[-1]] if ticks[-1] is not changes[-1] else []
     times_ns = [_tick_time_ns(tick) for tick in changes]
-    if len(changes) < 2:
-        return NoEnergy("the energy counter does not move")
     begin, end = (_value_at(changes, times_ns, t_ns) for t_ns in (t_begin_ns, t_end_ns))
     if begin is None or end is None:
         return NoEnergy("the energy counter was not read beyond both edges of the window")

@@ -119,6 +119,20 @@ class CounterTick:
     polls: int = 1
 
 
+@dataclass
+class GpuSeries:
+    """What was read of one GPU since `begin_record`, in order of time."""
+
+    ticks: list[CounterTick] = field(default_factory=list)
+    times_ns: list[int] = field(default_factory=list)
+    samples: list[GpuSample] = field(default_factory=list)
+    processes: list[tuple[int, list[GpuProcess] | None]] = field(default_factory=list)
+
+    def copy(self) -> GpuSeries:
+        """A snapshot that no longer grows."""
+        return GpuSeries(list(self.ticks), list(self.times_ns), list(self.samples), list(self.processes))
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One row for the store: a series of a GPU at a time, the reading as JSON types."""

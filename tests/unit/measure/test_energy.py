@@ -99,14 +99,14 @@ def test_a_counter_that_falls_is_a_reset() -> None:
     fallen = [*ticks, CounterTick(21 * S, 20 * S, 5), CounterTick(22 * S, 21 * S, 9)]
     found = energy_from_counter(fallen, 5 * S, 10 * S)
     assert isinstance(found, NoEnergy)
-    assert found.has_reset
+    assert found.fault == "reset"
 
 
 def test_a_counter_that_stands_still_has_no_energy_rather_than_zero() -> None:
     still = [CounterTick(t * S, (t - 1) * S, 777) for t in range(1, 30)]
     found = energy_from_counter(still, 5 * S, 10 * S)
     assert isinstance(found, NoEnergy)
-    assert not found.has_reset
+    assert found.fault == "stopped"
     assert find_tick_period_s(still) is None
 
 

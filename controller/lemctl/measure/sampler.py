@@ -1,0 +1,236 @@
+"""The child process that reads the GPUs: `python -m lemctl.measure.sampler SETTINGS_JSON`.
+
+A process of its own, because a call into the driver can hang for good and only a process can be killed. It works to
+absolute monotonic deadlines, so that a late poll does not shift the next, and writes JSON lines in batches to stdout:
+
+    ["hello", {"gpus": {uuid: facts}}]           once, or ["unavailable", reason] and exit 4
+    ["c", gpu, t_ns, t_before_ns, mj, polls]     the energy counter changed (or a second passed without a change)
+    ["p", gpu, t_ns, {...}]                      one row of the power series (`GpuSample.to_json`)
+    ["s", gpu, t_ns, [[pid, kind, bytes], ...]]  processes on the GPU (null: cannot be listed)
+    ["missing", gpu, {quantity: reason}]         what this GPU turned out not to give
+    ["hole", from_ns, to_ns]                     the process was kept from its deadlines
+    ["lost", gpu, reason]                        and exit 3
+
+Down, one line each: `fast` (counter about every 20 ms, power every 100 ms), `idle` (both once a second), `quit`.
+stdin at its end means that the controller is gone. The parent's side is `watch`.
+Imports stay light: this process shares the machine with what it measures.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import select
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from lemctl.measure.gpu import GpuProbe, NvmlProbe
+from lemctl.measure.readings import NS_PER_S, GpuLostError, NvmlUnavailableError
+
+EXIT_LOST = 3
+EXIT_UNAVAILABLE = 4
+FLUSH_EVERY_NS = round(0.5 * NS_PER_S)
+SIGN_OF_LIFE_NS = round(1.0 * NS_PER_S)
+HOLE_PERIODS = 3
+_COMMANDS = frozenset({b"fast", b"idle", b"quit"})
+
+
+class Deadline:
+    """An absolute deadline that recurs. Missed ones are skipped, never made up for."""
+
+    def __init__(self, period_ns: int, first_ns: int):
+        self.period_ns, self.next_ns = period_ns, first_ns
+
+    def is_due(self, now_ns: int) -> bool:
+        """Whether it has come; if so the next is set, on the same grid. The caller does the work once."""
+        if now_ns < self.next_ns:
+            return False
+        self.next_ns += ((now_ns - self.next_ns) // self.period_ns + 1) * self.period_ns
+        return True
+
+
+class Sampling:
+    """What is read when. Full rate for the GPUs of the run, once a second for those that are only watched."""
+
+    def __init__(
+        self,
+        probe: GpuProbe,
+        gpus: Sequence[str],
+        watched: Sequence[str],
+        periods_s: dict[str, float],
+        emit: Callable[[list[Any]], None],
+        now_ns: int,
+    ):
+        self.probe, self.gpus, self.watched, self.emit = probe, list(gpus), list(watched), emit
+        self.is_fast = False
+        # A random phase, so that the series does not beat with the sensor's own refresh.
+        phase = random.random()  # noqa: S311
+        power_ns = round(periods_s["power"] * NS_PER_S)
+        self.counter = Deadline(round(periods_s["counter"] * NS_PER_S), now_ns)
+        self.power = Deadline(power_ns, now_ns + round(phase * power_ns))
+        self.slow = Deadline(round(periods_s["slow"] * NS_PER_S), now_ns)
+        self._shown: dict[str, tuple[int, int, int, int]] = {}
+        self._told_missing: dict[str, int] = {}
+        self._last_power_ns = now_ns
+
+    @property
+    def next_ns(self) -> int:
+        """When the next deadline comes."""
+        fast = (self.counter.next_ns, self.power.next_ns) if self.is_fast else ()
+        return min(self.slow.next_ns, *fast) if fast else self.slow.next_ns
+
+    def set_fast(self, is_fast: bool, now_ns: int) -> None:
+        """Change the rate; a rate that begins does not call its pause a hole."""
+        self.is_fast = is_fast
+        for deadline in (self.counter, self.power):
+            deadline.is_due(now_ns)
+        self._last_power_ns = now_ns
+
+    def work(self, now_ns: int) -> None:
+        """Everything that is due now."""
+        is_slow_due = self.slow.is_due(now_ns)
+        if self.is_fast:
+            if self.counter.is_due(now_ns):
+                for gpu in self.gpus:
+                    self._poll_counter(gpu)
+            if self.power.is_due(now_ns):
+                self._note_hole(now_ns)
+                for gpu in self.gpus:
+                    self._read_sample(gpu)
+        if is_slow_due:
+            for gpu in self.watched if self.is_fast else (*self.gpus, *self.watched):
+                self._poll_counter(gpu)
+                self._read_sample(gpu)
+            for gpu in self.gpus:
+                self._list_processes(gpu)
+            for gpu in (*self.gpus, *self.watched):
+                self._tell_missing(gpu)
+
+    def _note_hole(self, now_ns: int) -> None:
+        if now_ns - self._last_power_ns > HOLE_PERIODS * self.power.period_ns:
+            self.emit(["hole", self._last_power_ns, now_ns])
+        self._last_power_ns = now_ns
+
+    def _poll_counter(self, gpu: str) -> None:
+        began_ns = time.monotonic_ns()
+        energy_mj = self.probe.energy_mj(gpu)
+        if energy_mj is None:
+            return
+        t_ns = (began_ns + time.monotonic_ns()) // 2
+        if gpu not in self._shown:
+            self.emit(["c", gpu, t_ns, t_ns, energy_mj, 1])
+            self._shown[gpu] = (energy_mj, t_ns, t_ns, 0)
+            return
+        shown_mj, last_poll_ns, told_ns, polls = self._shown[gpu]
+        if energy_mj != shown_mj or t_ns - told_ns >= SIGN_OF_LIFE_NS:
+            self.emit(["c", gpu, t_ns, last_poll_ns, energy_mj, polls + 1])
+            self._shown[gpu] = (energy_mj, t_ns, t_ns, 0)
+        else:
+            self._shown[gpu] = (shown_mj, t_ns, told_ns, polls + 1)
+
+    def _read_sample(self, gpu: str) -> None:
+        began_ns = time.monotonic_ns()
+        sample = self.probe.sample(gpu)
+        self.emit(["p", gpu, (began_ns + time.monotonic_ns()) // 2, sample.to_json()])
+
+    def _tell_missing(self, gpu: str) -> None:
+        missing = self.probe.missing(gpu)
+        if len(missing) != self._told_missing.get(gpu, 0):
+            self._told_missing[gpu] = len(missing)
+            self.emit(["missing", gpu, dict(missing)])
+
+    def _list_processes(self, gpu: str) -> None:
+        t_ns = time.monotonic_ns()
+        found = self.probe.processes(gpu)
+        self.emit(["s", gpu, t_ns, None if found is None else [[p.pid, p.kind, p.used_b] for p in found]])
+
+
+class Lines:
+    """Batched JSON lines to a file descriptor, and command lines from another."""
+
+    def __init__(self, out_fd: int, in_fd: int):
+        self._out_fd, self._in_fd = out_fd, in_fd
+        self._batch: list[bytes] = []
+        self._flushed_ns = 0
+        self._partial = b""
+
+    def emit(self, message: list[Any]) -> None:
+        """Keep one line for the next batch."""
+        self._batch.append(json.dumps(message, separators=(",", ":")).encode())
+
+    def flush(self, now_ns: int | None = None) -> None:
+        """Write the batch; with `now_ns` only where the last one is half a second old. Raises BrokenPipeError."""
+        if not self._batch or (now_ns is not None and now_ns - self._flushed_ns < FLUSH_EVERY_NS):
+            return
+        data = memoryview(b"\n".join(self._batch) + b"\n")
+        while data:
+            data = data[os.write(self._out_fd, data) :]
+        self._batch.clear()
+        self._flushed_ns = now_ns or time.monotonic_ns()
+
+    def wait_for_commands(self, timeout_s: float) -> list[bytes]:
+        """Sleep until a command comes or the time is over. The end of the input is a `quit`."""
+        readable, _, _ = select.select([self._in_fd], [], [], max(0.0, timeout_s))
+        if not readable:
+            return []
+        data = os.read(self._in_fd, 4096)
+        if not data:
+            return [b"quit"]
+        *whole, self._partial = (self._partial + data).split(b"\n")
+        return [line for line in whole if line in _COMMANDS]
+
+
+def sample_until_told(sampling: Sampling, lines: Lines) -> Literal["quit"]:
+    """The loop: wait for the next deadline or a command, work, write now and then."""
+    while True:
+        for command in lines.wait_for_commands((sampling.next_ns - time.monotonic_ns()) / NS_PER_S):
+            if command == b"quit":
+                lines.flush()
+                return "quit"
+            sampling.set_fast(command == b"fast", time.monotonic_ns())
+        now_ns = time.monotonic_ns()
+        sampling.work(now_ns)
+        lines.flush(now_ns)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Read the settings, open NVML, greet, sample. Exit codes are in the module's docstring."""
+    settings = json.loads(arguments[0])
+    lines = Lines(sys.stdout.fileno(), sys.stdin.fileno())
+    with contextlib.suppress(OSError):
+        # Being on time matters more than being fair; not allowed to everybody, and then the holes tell.
+        os.setpriority(os.PRIO_PROCESS, 0, -10)
+    try:
+        probe = NvmlProbe()
+    except NvmlUnavailableError as error:
+        lines.emit(["unavailable", str(error)])
+        lines.flush()
+        return EXIT_UNAVAILABLE
+    gpu = ""
+    try:
+        facts = {}
+        for gpu in (*settings["gpus"], *settings["watched"]):
+            facts[gpu] = probe.facts(gpu).to_json()
+        lines.emit(["hello", {"pid": os.getpid(), "gpus": facts}])
+        lines.flush()
+        sampling = Sampling(
+            probe, settings["gpus"], settings["watched"], settings["periods_s"], lines.emit, time.monotonic_ns()
+        )
+        sample_until_told(sampling, lines)
+    except GpuLostError as error:
+        lines.emit(["lost", gpu, str(error)])
+        lines.flush()
+        return EXIT_LOST
+    except BrokenPipeError:
+        return 0
+    finally:
+        probe.close()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
