@@ -38,11 +38,12 @@ _NOT_CONTENT = ("key", "path", "prompts", "seed", "template")
 def prompt_key(dataset: Mapping[str, Any], prompts: int, seed: int, template: str, tokenizer_sha256: str) -> str:
     """The name of a prompt file, without suffix.
 
-    `dataset` is an entry of a prefetch job; one of kind `file` counts by its content, read from its `path`.
-    `tokenizer_sha256` is what `tokenizer_identity` returns. `OSError` where the file cannot be read.
+    `dataset` is an entry of a prefetch job; one of kind `file` counts by its content: read from its `path`, or given as
+    `sha256` and `format` by a host that has read it already. `tokenizer_sha256` is what `tokenizer_identity` returns.
+    `OSError` where the file cannot be read.
     """
     content = {name: value for name, value in dataset.items() if name not in _NOT_CONTENT and value is not None}
-    if dataset.get("kind") == "file":
+    if dataset.get("kind") == "file" and "path" in dataset:
         content["sha256"] = file_sha256(Path(dataset["path"]))
         content["format"] = Path(dataset["path"]).suffix.lower()
     identity = {

@@ -16,6 +16,7 @@ from lemctl.engines.executor import Opened, Place
 from lemctl.engines.local import ChildProcess, death_of
 from lemctl.engines.runner_copy import RunnerCopy
 from lemctl.engines.session import Death, Limits, Session
+from lemctl.errors import RunFailed
 from lemctl.paths import data_folder
 from lemctl.settings import Settings
 
@@ -77,7 +78,12 @@ class DockerExecutor:
             container_id = self._containers.up(spec, force_recreate=place.fresh).id
             self._warm[key] = container_id
             self._projects[lane] = spec
-        os.chown(place.folder, self.uid, self.gid)
+        try:
+            os.chown(place.folder, self.uid, self.gid)
+        except OSError as error:
+            raise RunFailed(
+                "infra", f"{place.folder} cannot be given to uid {self.uid}, gid {self.gid}: {error.strerror}"
+            ) from error
         command = self._containers.exec_command(
             spec, [backend.interpreter, "-m", "lem_runner", self.path_of(place.folder)]
         )
@@ -154,7 +160,8 @@ class DockerRunner:
         """SIGKILL to the runner, by the pid that it left in its folder, and to the client."""
         try:
             pid = int((self._folder / PID_FILE).read_text())
-            kill = ["kill", "-9", f"-{pid}", str(pid)]
+            # By the shell: a slim image has no `kill` of its own.
+            kill = ["sh", "-c", 'kill -9 -"$0" "$0"', str(pid)]
             command = self._containers.exec_command(self._spec, kill)
             subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=KILL_TIMEOUT_S, check=False)
         except (OSError, ValueError, subprocess.TimeoutExpired, ContainerFault):
