@@ -143,7 +143,7 @@ def extend_campaign(tx: sqlite3.Connection, plan: Plan, source: str, clock: Cloc
             (plan.hash, json.dumps(plan.document), source, campaign.id),
         )
         if campaign.status.kind in ("Finished", "Cancelled"):
-            move(tx, "campaign", campaign.id, CampaignWaiting(), at_utc, "person")
+            reopen(tx, campaign, clock, "person")
     return Added(by_id(tx, campaign.id), attached=False, new_runs=new_runs)
 
 
@@ -226,7 +226,13 @@ def close(tx: sqlite3.Connection, campaign: Campaign, to: CampaignStatus, clock:
 
 
 def reopen(tx: sqlite3.Connection, campaign: Campaign, clock: Clock, by: str) -> None:
-    """Put a campaign back in the line."""
+    """Put a campaign back in the line. Raises `UsageMistake` while another one of its name is unfinished."""
+    for other in _by_name(tx, campaign.name):
+        if other.id != campaign.id and other.status.kind in CAMPAIGN_OPEN:
+            raise UsageMistake(
+                f"{campaign.label} cannot go on while {other.label} is {other.status.kind.lower()}: "
+                f"let that one end, or `lemctl campaign cancel {other.label}`"
+            )
     move(tx, "campaign", campaign.id, CampaignWaiting(), utc_text(clock.utc()), by)
     tx.execute("UPDATE campaigns SET ended_utc = NULL WHERE id = ?", (campaign.id,))
 
@@ -286,14 +292,14 @@ def _held_back(tx: sqlite3.Connection, campaign: Campaign) -> bool:
 def _add_runs(tx: sqlite3.Connection, campaign_id: int, plan: Plan, first_position: int, at_utc: str) -> int:
     """Insert the experiments and the runs that are not there yet, and log them."""
     tx.executemany(
-        "INSERT OR IGNORE INTO experiments (hash, backend, model, spec) VALUES (?, ?, ?, ?)",
+        "INSERT INTO experiments (hash, backend, model, spec) VALUES (?, ?, ?, ?) ON CONFLICT (hash) DO NOTHING",
         ((e.hash, e.backend, e.model, json.dumps(e.spec)) for e in plan.experiments),
     )
     before = tx.execute("SELECT coalesce(max(id), 0) FROM runs").fetchone()[0]
     axes = [json.dumps(e.axes) for e in plan.experiments]
     tx.executemany(
-        "INSERT OR IGNORE INTO runs (campaign_id, experiment, cycle, position, axes, status, status_data)"
-        " VALUES (?, ?, ?, ?, ?, 'Queued', ?)",
+        "INSERT INTO runs (campaign_id, experiment, cycle, position, axes, status, status_data)"
+        " VALUES (?, ?, ?, ?, ?, 'Queued', ?) ON CONFLICT (campaign_id, experiment, cycle) DO NOTHING",
         (
             (
                 campaign_id,

@@ -17,11 +17,12 @@ Verb = Literal["pause", "resume", "stop", "cancel", "retry", "skip", "extend", "
 
 @dataclass(frozen=True)
 class AskedCommand:
-    """One row that waits for its answer."""
+    """One row that waits for its answer. `is_begun`: it was carried out, and only its end is waited for."""
 
     id: int
     verb: Verb
     arguments: dict[str, Any]
+    is_begun: bool = False
 
 
 @dataclass(frozen=True)

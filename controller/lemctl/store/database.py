@@ -23,9 +23,12 @@ from lemctl.errors import DiskFull, LemctlError, Locked, NotFound, StoreUnusable
 from lemctl.paths import Home
 
 SCHEMA_VERSION = 1
+#: A disk with less room than this counts as full when a write fails.
+LEAST_FREE_B = 1 << 20
 #: "LEMC": tells our file from any other SQLite file.
 APPLICATION_ID = 0x4C454D43
-BUSY_TIMEOUT_S = 10.0
+#: How long a writer waits for another one; the daemon, which nobody watches at night, is more patient.
+PATIENCE_S = 10.0
 NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "fuse.ceph", "lustre", "beegfs", "gpfs"}
     | {"fuse.sshfs", "fuse.glusterfs", "glusterfs", "fuse.s3fs", "fuse.rclone", "davfs", "fuse.davfs2", "ncpfs"}
@@ -39,21 +42,23 @@ Transaction = sqlite3.Connection
 class Store:
     """The database of one state folder. Thread-safe: each thread gets its own connection."""
 
-    def __init__(self, home: Home, mode: Mode):
+    def __init__(self, home: Home, mode: Mode, patience_s: float = PATIENCE_S):
         self.home = home
         self.mode: Mode = mode
+        self.patience_s = patience_s
         self._local = threading.local()
         self._all: list[sqlite3.Connection] = []
         self._guard = threading.Lock()
 
     @classmethod
-    def open(cls, home: Home, mode: Mode = "read") -> Store:
+    def open(cls, home: Home, mode: Mode = "read", patience_s: float = PATIENCE_S) -> Store:
         """Open; `write` makes or migrates the database. Raises `StoreUnusable`, or `NotFound` when there is none."""
-        store = cls(home, mode)
+        store = cls(home, mode, patience_s)
         if mode == "write":
             home.create()
             refuse_network_file_system(home.root)
             with _refusals(home):
+                _refuse_untouched(home)
                 _prepare(store.connection, home)
         else:
             if not home.database.exists():
@@ -70,11 +75,20 @@ class Store:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
             with _refusals(self.home):
-                connection = _connect(self.home.database, self.mode)
+                connection = _connect(self.home.database, self.mode, self.patience_s)
             self._local.connection = connection
             with self._guard:
                 self._all.append(connection)
         return connection
+
+    def leave_thread(self) -> None:
+        """Close this thread's connection: a thread that ends calls it, or three open files stay behind."""
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is not None:
+            self._local.connection = None
+            with self._guard:
+                self._all.remove(connection)
+            connection.close()
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -92,11 +106,26 @@ class Store:
 
     def data_version(self) -> int:
         """Changes when another connection has committed."""
-        return int(self.connection.execute("PRAGMA data_version").fetchone()[0])
+        with _refusals(self.home):
+            return int(self.connection.execute("PRAGMA data_version").fetchone()[0])
 
     def host_id(self) -> str:
         """Id of the host that made this database."""
-        return str(self.connection.execute("SELECT value FROM meta WHERE key = 'host_id'").fetchone()[0])
+        with _refusals(self.home):
+            return str(self.connection.execute("SELECT value FROM meta WHERE key = 'host_id'").fetchone()[0])
+
+    def refuse_damage(self) -> None:
+        """Look through every page that states stand on; raise `StoreUnusable` when one is damaged.
+
+        The samples are left out: they are most of the file, and nothing is decided by them.
+        """
+        with _refusals(self.home):
+            names = [row[0] for row in self.connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+            for name in names:
+                if name != "samples":
+                    found = self.connection.execute(f"PRAGMA quick_check('{name}')").fetchone()[0]
+                    if found != "ok":
+                        raise _corrupt(self.home, str(found).replace("\n", " "))
 
     def close(self) -> None:
         """Close the connections of all threads."""
@@ -129,15 +158,27 @@ def backup(home: Home, label: str = "") -> Path:
     target = home.backups / f"lem-{stamp}{'-' + label if label else ''}.db"
     home.backups.mkdir(exist_ok=True, mode=0o700)
     partial = target.with_suffix(".tmp")
-    with _refusals(home), Store.open(home) as store:
-        copy = sqlite3.connect(partial)
-        try:
-            store.connection.backup(copy)
-        finally:
-            copy.close()
-    partial.chmod(0o600)
-    partial.rename(target)
+    _make_private(partial)
+    try:
+        with _refusals(home), Store.open(home) as store:
+            copy = sqlite3.connect(partial)
+            try:
+                store.connection.backup(copy)
+            finally:
+                copy.close()
+        _sync(partial)
+        partial.rename(target)
+        _sync(home.backups)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
     return target
+
+
+def prune_backups(home: Home, label: str, keep: int) -> None:
+    """Of the backups with this label only the newest `keep` stay."""
+    for old in sorted(home.backups.glob(f"lem-*-{label}.db"))[:-keep]:
+        old.unlink(missing_ok=True)
 
 
 def refuse_network_file_system(folder: Path) -> None:
@@ -164,14 +205,26 @@ def file_system(folder: Path, mountinfo: Path) -> str:
     return kind
 
 
-def _connect(path: Path, mode: Mode) -> sqlite3.Connection:
+def _make_private(path: Path) -> None:
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _connect(path: Path, mode: Mode, patience_s: float) -> sqlite3.Connection:
     if mode == "write":
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        _make_private(path)
     connection = sqlite3.connect(
         f"{path.as_uri()}?mode={'rw' if mode == 'write' else 'ro'}",
         uri=True,
         isolation_level=None,
-        timeout=BUSY_TIMEOUT_S,
+        timeout=patience_s,
         check_same_thread=False,
     )
     connection.row_factory = sqlite3.Row
@@ -184,12 +237,25 @@ def _connect(path: Path, mode: Mode) -> sqlite3.Connection:
     return connection
 
 
+def _refuse_untouched(home: Home) -> None:
+    """Refuse before anything is written: only opening for writing changes a file's journal mode."""
+    if home.database.exists() and home.database.stat().st_size:
+        connection = _connect(home.database, "read", PATIENCE_S)
+        try:
+            _refuse_other_versions(connection, home, migrating=True)
+        finally:
+            connection.close()
+
+
 def _prepare(connection: sqlite3.Connection, home: Home) -> None:
-    """Make the schema in an empty file, or bring an old one up to date, each step in one transaction."""
-    _refuse_other_versions(connection, home, migrating=True)
+    """Make the schema in an empty file, or bring an old one up to date, in one transaction."""
     connection.execute("BEGIN IMMEDIATE")
     try:
+        _refuse_other_versions(connection, home, migrating=True)
         version = _version(connection)
+        if version == SCHEMA_VERSION:
+            connection.execute("ROLLBACK")
+            return
         if version == 0:
             _run_script(connection, (Path(__file__).parent / "schema.sql").read_text())
             host = connection.execute("INSERT INTO meta VALUES ('host_id', ?), ('host_name', ?)", _host())
@@ -202,7 +268,8 @@ def _prepare(connection: sqlite3.Connection, home: Home) -> None:
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
         raise
 
 
@@ -217,14 +284,17 @@ def _run_script(connection: sqlite3.Connection, script: str) -> None:
 
 
 def _refuse_other_versions(connection: sqlite3.Connection, home: Home, migrating: bool = False) -> None:
-    version = _version(connection)
+    version, application, tables = connection.execute(
+        "SELECT (SELECT user_version FROM pragma_user_version), (SELECT application_id FROM pragma_application_id),"
+        " (SELECT count(*) FROM sqlite_schema)"
+    ).fetchone()
+    if (tables or version) and application != APPLICATION_ID:
+        raise StoreUnusable(f"{home.database} is not a database of lemctl; move it away or set LEM_HOME")
     if version > SCHEMA_VERSION:
         raise StoreUnusable(
-            f"{home.database} has schema {version}, this lemctl knows {SCHEMA_VERSION}: use the newer lemctl; it was left untouched"
+            f"{home.database} has schema {version}, this lemctl knows {SCHEMA_VERSION}: use the newer lemctl; "
+            "it was left untouched"
         )
-    tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-    if version == 0 and tables:
-        raise StoreUnusable(f"{home.database} is not a database of lemctl; move it away or set LEM_HOME")
     if not migrating and version < SCHEMA_VERSION:
         raise StoreUnusable(
             f"{home.database} has schema {version}: `lemctl daemon start` migrates it to {SCHEMA_VERSION}"
@@ -251,19 +321,34 @@ def _refusals(home: Home) -> Iterator[None]:
         yield
     except LemctlError:
         raise
-    except sqlite3.OperationalError as error:
-        text = str(error)
-        if "full" in text or "disk I/O" in text:
-            raise DiskFull(f"{home.database}: {text}; free space on that disk, what was committed is safe") from error
-        if "locked" in text or "busy" in text:
-            raise Locked(f"{home.database} was locked by another program for {BUSY_TIMEOUT_S:.0f} s") from error
-        if "malformed" in text or "unable to open" in text:
-            raise _corrupt(home, text) from error
-        raise
-    except sqlite3.IntegrityError:
-        raise
-    except sqlite3.DatabaseError as error:
-        raise _corrupt(home, str(error)) from error
+    except sqlite3.Error as error:
+        translated = _refusal(home, error)
+        if translated is None:
+            raise
+        raise translated from error
+
+
+def _refusal(home: Home, error: sqlite3.Error) -> LemctlError | None:
+    """Our error for SQLite's primary result code; None for what is a bug of ours. Texts are never looked at: a
+    message such as `malformed JSON` says nothing about the file."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and _free_bytes(home) < LEAST_FREE_B):
+        return DiskFull(f"{home.database}: {error}; free space on that disk, what was committed is safe")
+    if code == sqlite3.SQLITE_IOERR:
+        return StoreUnusable(f"{home.database}: {error}; look at that disk (`dmesg`), what was committed is safe")
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return Locked(f"{home.database} is being written by another program that does not let go; `fuser` names it")
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+        return _corrupt(home, str(error))
+    return None
+
+
+def _free_bytes(home: Home) -> int:
+    try:
+        status = os.statvfs(home.root)
+    except OSError:
+        return 0
+    return status.f_bavail * status.f_frsize
 
 
 def _corrupt(home: Home, text: str) -> StoreUnusable:

@@ -15,6 +15,7 @@ from lemctl.errors import FaultKind, LemctlError
 from lemctl.store.status import (
     MOVES,
     CampaignStatus,
+    Cancelled,
     Cooling,
     Done,
     Outcome,
@@ -22,6 +23,7 @@ from lemctl.store.status import (
     Running,
     RunStatus,
     Starting,
+    campaign_status,
     dump,
 )
 
@@ -93,7 +95,8 @@ def move(
     data = dump(to)
     tx.execute(_UPDATE[entity], (to.kind, data, entity_id))
     tx.execute(
-        "INSERT INTO transitions (entity, entity_id, from_status, to_status, data, at_utc, by) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO transitions (entity, entity_id, from_status, to_status, data, at_utc, by)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
         (entity, entity_id, row[0], to.kind, data, at_utc, by),
     )
 
@@ -103,7 +106,8 @@ def log_created(
 ) -> None:
     """Log the first status of new rows."""
     tx.executemany(
-        "INSERT INTO transitions (entity, entity_id, from_status, to_status, data, at_utc, by) VALUES (?, ?, NULL, ?, ?, ?, ?)",
+        "INSERT INTO transitions (entity, entity_id, from_status, to_status, data, at_utc, by)"
+        " VALUES (?, ?, NULL, ?, ?, ?, ?)",
         ((entity, entity_id, status, data, at_utc, by) for entity_id in ids),
     )
 
@@ -160,11 +164,14 @@ def end_failed(
     metrics: Sequence[MetricRow] = (),
     findings: Sequence[FindingRow] = (),
 ) -> None:
-    """The attempt failed; the run moves to `then` (Queued for another try, or Failed). An INVALID one keeps its figures."""
+    """The attempt failed; the run moves to `then`: Queued for another try, or Failed. An INVALID one keeps its figures.
+
+    A run whose campaign was cancelled meanwhile is Cancelled instead of queued: nothing would ever take it up.
+    """
     verdict = "INVALID" if fault == "invalid" else None
     at_utc = _close(tx, attempt.id, clock, "failed", fault, message, detail, verdict)
     _add_measurements(tx, attempt.id, windows, metrics, findings)
-    move(tx, "run", attempt.run_id, then, at_utc, "daemon")
+    move(tx, "run", attempt.run_id, _unless_cancelled(tx, attempt.run_id, then), at_utc, "daemon")
 
 
 def end_without_fault(
@@ -177,8 +184,9 @@ def end_without_fault(
     then: RunStatus,
     by: str = "daemon",
 ) -> None:
-    """We ended the attempt ourselves, or found it ended: the run moves to `then`."""
-    move(tx, "run", run_id, then, _close(tx, attempt_id, clock, outcome, message=message), by)
+    """We ended the attempt ourselves, or found it ended: the run moves to `then`, as in `end_failed`."""
+    at_utc = _close(tx, attempt_id, clock, outcome, message=message)
+    move(tx, "run", run_id, _unless_cancelled(tx, run_id, then), at_utc, by)
 
 
 def requeue(tx: sqlite3.Connection, run_id: int, clock: Clock, why: str, by: str) -> None:
@@ -189,6 +197,16 @@ def requeue(tx: sqlite3.Connection, run_id: int, clock: Clock, why: str, by: str
 def note_facts(tx: sqlite3.Connection, attempt_id: int, facts: dict[str, Any]) -> None:
     """Merge facts into an attempt, as they become known."""
     tx.execute("UPDATE attempts SET facts = json_patch(facts, ?) WHERE id = ?", (json.dumps(facts), attempt_id))
+
+
+def _unless_cancelled(tx: sqlite3.Connection, run_id: int, then: RunStatus) -> RunStatus:
+    data = tx.execute(
+        "SELECT c.status_data FROM runs r JOIN campaigns c ON c.id = r.campaign_id WHERE r.id = ?", (run_id,)
+    ).fetchone()[0]
+    campaign = campaign_status(data)
+    if then.kind == "Queued" and campaign.kind == "Cancelled":
+        return Cancelled(reason=campaign.reason)
+    return then
 
 
 def _close(
@@ -203,8 +221,8 @@ def _close(
 ) -> str:
     at_utc = utc_text(clock.utc())
     cursor = tx.execute(
-        "UPDATE attempts SET outcome = ?, fault = ?, message = ?, detail = ?, verdict = ?, ended_utc = ?, ended_mono_ns = ?"
-        " WHERE id = ? AND outcome IS NULL",
+        "UPDATE attempts SET outcome = ?, fault = ?, message = ?, detail = ?, verdict = ?, ended_utc = ?,"
+        " ended_mono_ns = ? WHERE id = ? AND outcome IS NULL",
         (outcome, fault, message, detail or None, verdict, at_utc, clock.monotonic_ns(), attempt_id),
     )
     if cursor.rowcount != 1:

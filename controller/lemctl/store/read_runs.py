@@ -28,16 +28,19 @@ class InFlight:
 
 
 def past_attempts(tx: sqlite3.Connection, run_id: int, before_attempt: int) -> list[PastAttempt]:
-    """The ended attempts of a run before one, oldest first. A person's retry begins a new count."""
-    since = tx.execute(
-        "SELECT coalesce(max(t.at_utc), '') FROM transitions t WHERE t.entity = 'run' AND t.entity_id = ?"
-        " AND t.to_status = 'Queued' AND t.by = 'person'",
-        (run_id,),
-    ).fetchone()[0]
+    """The ended attempts of a run before one, oldest first. A person's retry begins a new count.
+
+    Order is the log's: the wall clock may have stepped in between.
+    """
     rows = tx.execute(
-        "SELECT outcome, fault FROM attempts WHERE run_id = ? AND id < ? AND outcome IS NOT NULL AND started_utc >= ?"
-        " ORDER BY id",
-        (run_id, before_attempt, since),
+        "SELECT a.outcome, a.fault FROM attempts a JOIN transitions t"
+        " ON t.entity = 'run' AND t.entity_id = a.run_id AND t.to_status = 'Starting'"
+        " AND json_extract(t.data, '$.attempt') = a.id"
+        " WHERE a.run_id = ? AND a.id < ? AND a.outcome IS NOT NULL AND t.id > ("
+        "  SELECT coalesce(max(id), 0) FROM transitions WHERE entity = 'run' AND entity_id = a.run_id"
+        "  AND to_status = 'Queued' AND by = 'person')"
+        " ORDER BY a.id",
+        (run_id, before_attempt),
     )
     return [PastAttempt(row[0], row[1]) for row in rows]
 
@@ -51,7 +54,8 @@ def in_flight(tx: sqlite3.Connection) -> list[InFlight]:
 def newest_faults(tx: sqlite3.Connection, campaign: Campaign, count: int) -> list[str | None]:
     """How the newest runs of a campaign ended since it last became Active: the fault, None for Done; newest first."""
     since = tx.execute(
-        "SELECT coalesce(max(id), 0) FROM transitions WHERE entity = 'campaign' AND entity_id = ? AND to_status = 'Active'",
+        "SELECT coalesce(max(id), 0) FROM transitions"
+        " WHERE entity = 'campaign' AND entity_id = ? AND to_status = 'Active'",
         (campaign.id,),
     ).fetchone()[0]
     rows = tx.execute(

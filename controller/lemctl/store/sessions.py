@@ -29,8 +29,8 @@ class NewSession:
 def begin(tx: sqlite3.Connection, new: NewSession, clock: Clock) -> int:
     """Insert a session; its row id."""
     cursor = tx.execute(
-        "INSERT INTO sessions (uuid, host, lane, backend, executor, isolation, engine_key, engine, boot_id, started_utc)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO sessions (uuid, host, lane, backend, executor, isolation, engine_key, engine, boot_id,"
+        " started_utc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             new.uuid,
             new.host,
@@ -75,8 +75,9 @@ def end_all(tx: sqlite3.Connection, reason: str, clock: Clock) -> int:
 
 
 def executors_in_use(connection: sqlite3.Connection) -> set[str]:
-    """The executors of sessions that have not ended."""
-    return {row[0] for row in connection.execute("SELECT DISTINCT executor FROM sessions WHERE ended_utc IS NULL")}
+    """The executors that this state folder has ever used. A warm container outlives its last session, so those that
+    have ended count too."""
+    return {row[0] for row in connection.execute("SELECT DISTINCT executor FROM sessions")}
 
 
 def attach(tx: sqlite3.Connection, attempt_id: int, session_id: int) -> None:
@@ -89,7 +90,7 @@ def add_environment(
 ) -> None:
     """Store an environment once, by hash, and link it from the attempt."""
     tx.execute(
-        "INSERT OR IGNORE INTO environments (hash, kind, document, first_utc) VALUES (?, ?, ?, ?)",
+        "INSERT INTO environments (hash, kind, document, first_utc) VALUES (?, ?, ?, ?) ON CONFLICT (hash) DO NOTHING",
         (digest, kind, document, utc_text(clock.utc())),
     )
     tx.execute(
