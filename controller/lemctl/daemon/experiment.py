@@ -21,7 +21,7 @@ from lemctl.daemon.tale import Tale
 from lemctl.engines.backends import BACKENDS
 from lemctl.engines.events import Finished
 from lemctl.engines.session import Limits
-from lemctl.errors import CancelledByPerson, CannotGoOn, Interrupted, PersonsMistake, RunFailed
+from lemctl.errors import CancelledByPerson, CannotGoOn, Interrupted, Locked, PersonsMistake, RunFailed
 from lemctl.store import moves, read_runs, sessions
 from lemctl.store.campaigns import QueuedRun, skip_cycles
 from lemctl.store.moves import Attempt
@@ -41,15 +41,18 @@ class World:
 
 def run_experiment(run: QueuedRun, lane: Lane, world: World, cancel: Cancel) -> None:
     """One attempt at a run, from Starting to its end."""
-    with lane.store.transaction() as tx:
-        attempt = moves.begin_attempt(tx, run.id, lane.name, lane.clock, lane.boot_id, lane.store.host_id())
+    try:
+        with lane.store.transaction() as tx:
+            attempt = moves.begin_attempt(tx, run.id, lane.name, lane.clock, lane.boot_id, lane.store.host_id())
+    except moves.IllegalMove:
+        return  # skipped or cancelled by a person since it was chosen
     tale = Tale(lane, run, attempt)
     try:
         judged = _attempt(run, lane, world, cancel, attempt, tale)
         if judged.verdict == "INVALID":
             raise RunFailed("invalid", "; ".join(f.text for f in judged.findings if f.severity == "INVALID"))
         _save(lane, attempt, judged, tale)
-    except CannotGoOn:
+    except (CannotGoOn, Locked):
         lane.end_session("failed", "the daemon cannot go on")
         raise
     except (Interrupted, CancelledByPerson) as end:

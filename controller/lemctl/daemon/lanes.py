@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from lemctl.daemon.locks import FileLock, take_lane_locks
 from lemctl.engines.backends import Backend
 from lemctl.engines.executor import EngineSession, Executor, Place, engine_key
 from lemctl.engines.session import Limits
+from lemctl.errors import RunFailed
 from lemctl.store import sessions
 from lemctl.store.database import Store
 
@@ -81,7 +83,7 @@ class Lane:
         if self.open is not None:
             if self._serves(self.open, need):
                 return self.open
-            self.end_session("ok", "another engine is due")
+            self.end_session("ok", "another engine is due" if self.open.session.is_alive() else "it had died")
         return self._open_session(need, cancel)
 
     def end_session(self, manner: str, reason: str) -> None:
@@ -96,15 +98,23 @@ class Lane:
     def close(self, reason: str) -> None:
         """End the session, take down containers, stop meters, give the devices back."""
         self.closed = True
-        self.end_session("ok", reason)
-        self.executor.release(self.name)
-        self.instruments.close()
+        with ExitStack() as always:
+            always.callback(self._unlock)
+            always.callback(self.instruments.close)
+            always.callback(self._release)
+            self.end_session("ok", reason)
+
+    def _unlock(self) -> None:
         for lock in self._locks:
             lock.release()
         self._locks = []
 
+    def _release(self) -> None:
+        with suppress(RunFailed):  # no container engine answers: the next start of a daemon sweeps
+            self.executor.release(self.name)
+
     def _serves(self, opened: OpenSession, need: EngineNeed) -> bool:
-        same = opened.need.key == need.key and opened.need.block == need.block
+        same = opened.need.key == need.key and opened.need.block == need.block and opened.session.is_alive()
         return same and need.isolation == "engine" and opened.need.isolation == "engine"
 
     def _open_session(self, need: EngineNeed, cancel: Cancel) -> OpenSession:

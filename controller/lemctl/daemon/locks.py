@@ -36,16 +36,24 @@ class FileLock:
                     os.close(fd)
                     raise Locked(f"{path} is held by {held_by or 'another process'}") from None
                 time.sleep(0.02)
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, text.encode() + b"\n", 0)
+        _write_text(fd, text + "\n")
         return cls(path, fd)
 
     def release(self) -> None:
         """Give it back; the file stays, because removing it would race with the next taker."""
         if self._fd is not None:
-            os.ftruncate(self._fd, 0)
+            _write_text(self._fd, "")
             os.close(self._fd)
             self._fd = None
+
+
+def _write_text(fd: int, text: str) -> None:
+    """The text only tells who holds the lock: a disk too full for it takes nothing from the lock."""
+    try:
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, text.encode(), 0)
+    except OSError:
+        pass
 
 
 def _open(path: Path, mode: int) -> int:
@@ -91,7 +99,8 @@ def take_lane_locks(folder: Path, names: tuple[str, ...], text: str) -> list[Fil
     taken: list[FileLock] = []
     try:
         for name in sorted(names):
-            taken.append(FileLock.take(folder / name, text, mode=0o666, patience_s=0.1))
+            # One by one: a comprehension would lose those taken before the one that is refused.
+            taken += [FileLock.take(folder / name, text, mode=0o666, patience_s=0.1)]
     except (Locked, OSError) as error:
         for lock in taken:
             lock.release()

@@ -11,6 +11,7 @@ from lemctl.clock import Clock, utc_text
 from lemctl.errors import PersonsMistake
 from lemctl.lines import plural
 from lemctl.store import campaigns, moves, read_runs
+from lemctl.store.campaigns import Campaign
 from lemctl.store.commands import Answer, AskedCommand
 from lemctl.store.database import Transaction
 from lemctl.store.status import (
@@ -31,81 +32,106 @@ class UnderWay:
     cancel: Cancel
 
 
-Context = tuple[Transaction, Clock, UnderWay | None]
+@dataclass(frozen=True)
+class Context:
+    """What a verb works with; `is_begun` when it has answered None before."""
+
+    tx: Transaction
+    clock: Clock
+    under_way: UnderWay | None
+    is_begun: bool
+
+    def runs_of(self, campaign: Campaign) -> bool:
+        """Whether the run under way is the campaign's."""
+        return self.under_way is not None and self.under_way.campaign_id == campaign.id
 
 
 def obey(tx: Transaction, command: AskedCommand, clock: Clock, under_way: UnderWay | None) -> Answer | None:
-    """Carry out a command inside the caller's transaction; a person's mistake becomes the answer."""
+    """Carry out a command inside the caller's transaction; a person's mistake becomes the answer.
+
+    Each verb looks before it writes: what it answers with a mistake has changed nothing.
+    """
     verb = VERBS.get(command.verb)
     if verb is None:
         return Answer(2, f"this daemon does not know the command {command.verb!r}")
     try:
-        return verb(command.arguments, (tx, clock, under_way))
+        return verb(command.arguments, Context(tx, clock, under_way, command.is_begun))
     except PersonsMistake as mistake:
         return Answer(mistake.exit_code, str(mistake))
     except moves.IllegalMove as illegal:
         return Answer(2, str(illegal))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return Answer(2, f"{command.verb} with {command.arguments}: not understood ({type(error).__name__}: {error})")
 
 
 def _pause(arguments: dict[str, Any], context: Context) -> Answer:
-    tx, clock, under_way = context
+    tx, clock = context.tx, context.clock
     campaign = campaigns.find(tx, arguments["campaign"])
     if campaign.status.kind == "Paused":
         return Answer(0, f"{campaign.label} is paused already")
     reason = arguments.get("reason") or "by a person"
     moves.move(tx, "campaign", campaign.id, CampaignPaused(reason=reason), utc_text(clock.utc()), "person")
-    running = under_way is not None and under_way.campaign_id == campaign.id
-    return Answer(0, f"{campaign.label} is paused" + ("; the run under way goes on to its end" if running else ""))
+    running = "; the run under way goes on to its end" if context.runs_of(campaign) else ""
+    return Answer(0, f"{campaign.label} is paused{running}")
 
 
 def _resume(arguments: dict[str, Any], context: Context) -> Answer:
-    tx, clock, _ = context
+    tx = context.tx
     campaign = campaigns.find(tx, arguments["campaign"])
     if campaign.status.kind in ("Waiting", "Active"):
         return Answer(0, f"{campaign.label} is not paused")
-    campaigns.reopen(tx, campaign, clock, "person")
+    if campaign.status.kind not in CAMPAIGN_OPEN:
+        ended = campaign.status.kind.lower()
+        return Answer(2, f"{campaign.label} is {ended}: `lemctl campaign retry {campaign.label}` tries runs again")
+    campaigns.reopen(tx, campaign, context.clock, "person")
     return Answer(0, f"{campaign.label} goes on, {campaigns.describe_left(tx, campaign)}")
 
 
 def _stop(arguments: dict[str, Any], context: Context) -> Answer | None:
-    tx, clock, under_way = context
+    tx = context.tx
     campaign = campaigns.find(tx, arguments["campaign"])
     if campaign.status.kind not in ("Stopped", "Finished", "Cancelled"):
-        campaigns.close(tx, campaign, CampaignStopped(), clock, "person")
-    if under_way is not None and under_way.campaign_id == campaign.id:
+        if context.is_begun:
+            return Answer(0, f"{campaign.label} was stopped, and goes on since: somebody resumed it")
+        campaigns.close(tx, campaign, CampaignStopped(), context.clock, "person")
+    if context.runs_of(campaign):
         return None
     left = campaigns.describe_left(tx, campaign)
     return Answer(0, f"{campaign.label} is stopped, {left}; `lemctl campaign resume {campaign.label}` goes on")
 
 
 def _cancel(arguments: dict[str, Any], context: Context) -> Answer | None:
-    tx, clock, under_way = context
+    tx = context.tx
     campaign = campaigns.find(tx, arguments["campaign"])
     reason = "cancelled by a person"
     if campaign.status.kind in CAMPAIGN_OPEN:
-        campaigns.cancel_queued(tx, campaign, reason, clock, "person")
-        campaigns.close(tx, campaign, CampaignCancelled(reason=reason), clock, "person")
-    if under_way is not None and under_way.campaign_id == campaign.id:
-        under_way.cancel.set("cancelled", reason)
+        if context.is_begun:
+            return Answer(0, f"{campaign.label} was cancelled, and goes on since: somebody asked for a retry")
+        campaigns.cancel_queued(tx, campaign, reason, context.clock, "person")
+        campaigns.close(tx, campaign, CampaignCancelled(reason=reason), context.clock, "person")
+    if context.under_way is not None and context.runs_of(campaign):
+        context.under_way.cancel.set("cancelled", reason)
         return None
+    if campaign.status.kind == "Finished":
+        return Answer(0, f"{campaign.label} is finished already")
     return Answer(0, f"{campaign.label} is cancelled")
 
 
 def _retry(arguments: dict[str, Any], context: Context) -> Answer:
-    tx, clock, _ = context
+    tx, clock = context.tx, context.clock
     campaign = campaigns.find(tx, arguments["campaign"])
     found = read_runs.retryable(tx, campaign, arguments.get("run"), arguments.get("where") or {})
-    for run_id in found:
-        moves.requeue(tx, run_id, clock, "asked for by a person", "person")
     if not found:
         return Answer(7, f"{campaign.label} has no failed run that matches")
-    if campaign.status.kind in ("Finished", "Cancelled"):
+    if campaign.status.kind not in CAMPAIGN_OPEN:
         campaigns.reopen(tx, campaign, clock, "person")
+    for run_id in found:
+        moves.requeue(tx, run_id, clock, "asked for by a person", "person")
     return Answer(0, f"{plural(len(found), 'run')} of {campaign.label} will be tried again")
 
 
 def _skip(arguments: dict[str, Any], context: Context) -> Answer | None:
-    tx, clock, under_way = context
+    tx, under_way = context.tx, context.under_way
     run = read_runs.run_row(tx, int(arguments["run"]))
     if run.status in ("Skipped", "Cancelled"):
         return Answer(0, f"run {run.id} is {run.status.lower()}")
@@ -114,15 +140,14 @@ def _skip(arguments: dict[str, Any], context: Context) -> Answer | None:
         return None
     if run.status != "Queued":
         return Answer(2, f"run {run.id} is {run.status}: only a run that is queued or under way can be skipped")
-    moves.move(tx, "run", run.id, Skipped(reason="by a person"), utc_text(clock.utc()), "person")
+    moves.move(tx, "run", run.id, Skipped(reason="by a person"), utc_text(context.clock.utc()), "person")
     return Answer(0, f"run {run.id} is skipped")
 
 
 def _prioritise(arguments: dict[str, Any], context: Context) -> Answer:
-    tx, _, _ = context
-    campaign = campaigns.find(tx, arguments["campaign"])
-    after = campaigns.find(tx, arguments["after"]) if arguments.get("after") else None
-    campaigns.place_in_line(tx, campaign, arguments.get("priority"), after)
+    campaign = campaigns.find(context.tx, arguments["campaign"])
+    after = campaigns.find(context.tx, arguments["after"]) if arguments.get("after") else None
+    campaigns.place_in_line(context.tx, campaign, arguments.get("priority"), after)
     return Answer(0, f"{campaign.label} has moved in the line")
 
 

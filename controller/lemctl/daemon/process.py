@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 from lemctl.clock import SystemClock, boot_id
 from lemctl.daemon.locks import FileLock, holder_text
@@ -16,9 +17,13 @@ from lemctl.errors import CannotGoOn, LemctlError, Locked
 from lemctl.paths import Home
 from lemctl.settings import Settings
 from lemctl.store import live
-from lemctl.store.database import Store, backup
+from lemctl.store.database import Store, backup, prune_backups
 
 SPAWN_TIMEOUT_S = 15.0
+#: How long the daemon waits for another program that writes to its database, before it stops.
+PATIENCE_S = 60.0
+RECOVERY = "recovery"
+KEEP_BACKUPS = 5
 
 
 def holder(home: Home) -> int | None:
@@ -35,12 +40,17 @@ def spawn(settings: Settings, timeout_s: float = SPAWN_TIMEOUT_S) -> int:
     Raises `LemctlError` with the end of its log when it does not come up.
     """
     home = settings.paths
-    if (pid := holder(home)) is not None:
-        return pid
+    until = time.monotonic() + timeout_s
+    while (pid := holder(home)) is not None:
+        if not _is_leaving(home):
+            return pid
+        if time.monotonic() > until:
+            raise LemctlError(f"the daemon {pid} is ending, but has not ended within {timeout_s:.0f} s; try again")
+        time.sleep(0.02)
     home.create()
     log = home.logs / "daemon.out"
     environment = {**os.environ, "LEM_HOME": str(home.root)}
-    with log.open("ab") as out:
+    with os.fdopen(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600), "ab") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", "lemctl.daemon.process"],
             stdin=subprocess.DEVNULL,
@@ -50,9 +60,8 @@ def spawn(settings: Settings, timeout_s: float = SPAWN_TIMEOUT_S) -> int:
             cwd="/",
             env=environment,
         )
-    until = time.monotonic() + timeout_s
     while time.monotonic() < until:
-        if (pid := holder(home)) and _beats(home):
+        if (pid := holder(home)) and _told(home).get("pid") == pid:
             return pid
         if process.poll() is not None and holder(home) is None:
             break
@@ -68,10 +77,11 @@ def run(settings: Settings) -> int:
     lock = FileLock.take(home.daemon_lock, str(os.getpid()))
     log = _log(home)
     try:
-        with Store.open(home, "write") as store:
+        with Store.open(home, "write", PATIENCE_S) as store:
+            store.refuse_damage()
             _serve(settings, store, log)
         return 0
-    except CannotGoOn as stop:
+    except (CannotGoOn, Locked) as stop:
         log.error("stopped: %s", stop)
         raise
     except Exception:
@@ -91,7 +101,7 @@ def _serve(settings: Settings, store: Store, log: logging.Logger) -> None:
     found = recover(store, host.executors_to_sweep(), clock)
     log.info("started: %s", found)
     if found.interrupted:
-        log.info("backup before going on: %s", backup(store.home, "recovery"))
+        _keep_backup(store.home, log)
     daemon = Daemon(
         store,
         clock,
@@ -104,7 +114,6 @@ def _serve(settings: Settings, store: Store, log: logging.Logger) -> None:
 
     def leave(signal_number: int, frame: object) -> None:  # noqa: ARG001
         daemon.leave.set()
-        daemon.wake.set()
 
     signal.signal(signal.SIGTERM, leave)
     signal.signal(signal.SIGINT, leave)
@@ -113,12 +122,25 @@ def _serve(settings: Settings, store: Store, log: logging.Logger) -> None:
     log.info("ended")
 
 
-def _beats(home: Home) -> bool:
+def _keep_backup(home: Home, log: logging.Logger) -> None:
+    try:
+        log.info("backup after an unclean end: %s", backup(home, RECOVERY))
+        prune_backups(home, RECOVERY, KEEP_BACKUPS)
+    except LemctlError as error:
+        log.warning("no backup after an unclean end: %s", error)
+
+
+def _is_leaving(home: Home) -> bool:
+    return _told(home).get("state") == "leaving"
+
+
+def _told(home: Home) -> dict[str, Any]:
+    """What the daemon last told of itself; empty when it has told nothing, or nothing can be read."""
     try:
         with Store.open(home) as store:
-            return live.get(store.connection, "daemon") is not None
+            return live.get(store.connection, "daemon") or {}
     except LemctlError:
-        return False
+        return {}
 
 
 def _log(home: Home) -> logging.Logger:

@@ -25,12 +25,7 @@ class Recovered:
 
 def recover(store: Store, executors: list[Executor], clock: Clock) -> Recovered:
     """End leftover runners and containers first, so that nothing writes any more; then put the state right."""
-    leftovers = 0
-    for executor in executors:
-        try:
-            leftovers += executor.sweep()
-        except RunFailed:
-            continue  # no container engine answers: then none of our containers can serve, and `up` will say so
+    leftovers = sum(_swept(executor) for executor in executors)
     with store.transaction() as tx:
         found = read_runs.in_flight(tx)
         for one in found:
@@ -41,3 +36,10 @@ def recover(store: Store, executors: list[Executor], clock: Clock) -> Recovered:
         commands.reject_leftovers(tx, clock)
         live.clear(tx)
     return Recovered(len(found), ended, leftovers)
+
+
+def _swept(executor: Executor) -> int:
+    try:
+        return executor.sweep()
+    except RunFailed:
+        return 0  # no container engine answers: then none of our containers can serve, and `up` will say so

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lemctl import __version__
 from lemctl.cancel import Cancel
@@ -28,8 +28,10 @@ from lemctl.store.status import CampaignPaused
 
 POLL_S = 0.2
 HEARTBEAT_S = 5.0
-#: An idle lane keeps its session this long, in case a campaign follows that can use it.
+#: An idle lane keeps its session this long, in case a campaign follows that can use it; longer when a run of the
+#: active campaign is only held back. Both are well below the runner's lease, which nobody touches meanwhile.
 LINGER_S = 2.0
+LINGER_HELD_BACK_S = 30.0
 
 #: Opens the lane that a campaign needs. Raises `LemctlError` where it cannot be had.
 LaneFor = Callable[[Campaign], Lane]
@@ -47,6 +49,22 @@ class Work:
     failure: BaseException | None = None
 
 
+class Flag:
+    """Set once, from any thread and from a signal handler: a `threading.Event` takes a lock there that the interrupted
+    thread may hold."""
+
+    def __init__(self) -> None:
+        self._is_set = False
+
+    def set(self) -> None:
+        """For good."""
+        self._is_set = True
+
+    def is_set(self) -> bool:
+        """Whether anybody did."""
+        return self._is_set
+
+
 @dataclass
 class Daemon:
     """State between ticks. All times are the clock's."""
@@ -61,7 +79,7 @@ class Daemon:
     #: Work in the ticking thread: a simulation has one order of events.
     inline: bool = False
     wake: threading.Event = field(default_factory=threading.Event)
-    leave: threading.Event = field(default_factory=threading.Event)
+    leave: Flag = field(default_factory=Flag)
     lane: Lane | None = None
     work: Work | None = None
     waits_for: str | None = None
@@ -116,7 +134,7 @@ class Daemon:
             with self.store.transaction() as tx:
                 answer = obey(tx, command, self.clock, self._under_way())
                 if answer is None:
-                    kept.append(command)
+                    kept.append(replace(command, is_begun=True))
                 else:
                     commands.answer(tx, command.id, answer, self.clock)
         self._open = kept
@@ -157,13 +175,14 @@ class Daemon:
         self._at_rest = campaign is None and self.lane is None
         if campaign is None or run is None:
             self.waits_for = None if campaign is None else f"the retry of a run of {campaign.label} at {retry_utc}"
-            if campaign is None:
-                self._let_go()
+            self._let_go(LINGER_S if campaign is None else LINGER_HELD_BACK_S)
             return
-        self._idle_since_ns = None
         self.waits_for = self._obstacle(campaign)
         if self.waits_for is None:
+            self._idle_since_ns = None
             self._begin(run)
+        else:
+            self._let_go(LINGER_HELD_BACK_S)
 
     def _obstacle(self, campaign: Campaign) -> str | None:
         """What keeps a run from starting now, in words; None when its lane is ready."""
@@ -171,7 +190,7 @@ class Daemon:
         if free_mb < self.min_free_disk_mb:
             return f"free disk: {free_mb:.0f} MB left, {self.min_free_disk_mb:.0f} MB needed"
         try:
-            lane = self.lane_for(campaign)
+            lane = self._lane_after_ours(campaign)
             if lane is not self.lane and self.lane is not None:
                 self.lane.close("another lane is due")
             self.lane = lane
@@ -180,6 +199,17 @@ class Daemon:
             return f"the device of {campaign.label}: {locked}"
         except (PersonsMistake, RunFailed) as refused:
             return f"{campaign.label}: {refused}"
+
+    def _lane_after_ours(self, campaign: Campaign) -> Lane:
+        """The campaign's lane. Where our last one holds the same device for another executor, it is closed first."""
+        try:
+            return self.lane_for(campaign)
+        except Locked:
+            if self.lane is None:
+                raise
+            self.lane.close("another lane is due")
+            self.lane = None
+            return self.lane_for(campaign)
 
     def _begin(self, run: QueuedRun) -> None:
         assert self.lane is not None
@@ -191,6 +221,8 @@ class Daemon:
             except BaseException as error:  # noqa: BLE001 - carried to the main thread, which decides
                 work.failure = error
             finally:
+                if not self.inline:
+                    self.store.leave_thread()
                 self.wake.set()
 
         work = Work(run, cancel, threading.Thread(target=do, name=f"lane-{lane.name}", daemon=True))
@@ -200,16 +232,17 @@ class Daemon:
         else:
             work.thread.start()
 
-    def _let_go(self) -> None:
+    def _let_go(self, linger_s: float) -> None:
         """Nothing to do: after a while the engine is ended and the device given back."""
         now_ns = self.clock.monotonic_ns()
         if self.lane is None:
             return
         if self._idle_since_ns is None:
             self._idle_since_ns = now_ns
-        elif now_ns - self._idle_since_ns > LINGER_S * 1e9:
-            self.lane.close("no campaign is active")
+        elif now_ns - self._idle_since_ns > linger_s * 1e9:
+            self.lane.close("no run can start")
             self.lane = None
+            self._idle_since_ns = None
 
     def _beat(self) -> None:
         """Tell `status` that the daemon lives, and what it waits for."""
@@ -219,6 +252,9 @@ class Daemon:
         if self._beat_ns is not None and now_ns - self._beat_ns < HEARTBEAT_S * 1e9 and told == self._told:
             return
         self._beat_ns, self._told = now_ns, told
+        self._tell(state)
+
+    def _tell(self, state: str) -> None:
         document = {
             "pid": self.pid,
             "version": __version__,
@@ -237,6 +273,7 @@ class Daemon:
     def _wind_up(self) -> None:
         """End the run under way (it goes back to the queue), the engine, and answer whoever asked for the end."""
         try:
+            self._tell("leaving")
             if self.work is not None:
                 self.work.cancel.set("interrupted", "the daemon was asked to end")
                 self.work.thread.join()

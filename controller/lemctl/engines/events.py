@@ -26,7 +26,11 @@ from lemctl.errors import RunFailed
 #: No event is near this long; a longer line is not ours.
 MAX_EVENT_B = 1 << 20
 MAX_FILE_B = 2 << 30
+#: Nor is a session's whole stream: a year of signs of life is not as much.
+MAX_STREAM_B = 2 << 30
 _CHUNK_B = 1 << 16
+#: At most so many chunks at one look, so that a runner that floods us cannot keep us from our limits.
+_CHUNKS_A_LOOK = 64
 
 
 class EventTail:
@@ -37,6 +41,7 @@ class EventTail:
         self.next_seq = 0
         self._fd: int | None = None
         self._rest = b""
+        self._total_b = 0
         self._pending: deque[bytes] = deque()
 
     def read(self) -> Iterator[Event]:
@@ -50,7 +55,12 @@ class EventTail:
                 return
             except OSError as error:
                 raise RunFailed("bad_result", f"the event file cannot be read: {error}") from error
-        while chunk := os.read(self._fd, _CHUNK_B):
+        for _ in range(_CHUNKS_A_LOOK):
+            if not (chunk := os.read(self._fd, _CHUNK_B)):
+                return
+            self._total_b += len(chunk)
+            if self._total_b > MAX_STREAM_B:
+                raise RunFailed("bad_result", f"the events are longer than {MAX_STREAM_B} bytes")
             *lines, self._rest = (self._rest + chunk).split(b"\n")
             if len(self._rest) > MAX_EVENT_B:
                 raise RunFailed("bad_result", f"an event is longer than {MAX_EVENT_B} bytes")
@@ -95,12 +105,42 @@ def read_finished(folder: Path, attempt: str, announced: dict[str, object] | Non
     if announced is not None and hashlib.sha256(raw).hexdigest() != announced.get("sha256"):
         raise RunFailed("bad_result", "the result file is not the one that was announced")
     try:
-        result = AttemptResult.from_json(json.loads(raw))
-    except (ContractError, ValueError, AttributeError) as error:
+        result = AttemptResult.from_json(json.loads(raw, parse_constant=_refuse_constant))
+        _check_result(result, attempt)
+    except (ContractError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise RunFailed("bad_result", f"the result file is not valid: {error}") from error
-    if result.attempt != attempt:
-        raise RunFailed("bad_result", f"the result file is of attempt {result.attempt}")
     return Finished(result, _requests(folder, result))
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _check_result(result: AttemptResult, attempt: str) -> None:
+    """Types and ranges that a dataclass does not check. Raises `ValueError`."""
+    if result.attempt != attempt:
+        raise ValueError(f"it is of attempt {result.attempt!r}")
+    if not result.windows:
+        raise ValueError("it has no window")
+    if not all(isinstance(part, dict) for part in (result.effective, result.memory, result.warmup)):
+        raise ValueError("effective, memory and warmup must be objects")
+    if not all(isinstance(note, str) for note in result.notes):
+        raise ValueError("notes must be texts")
+    for window in result.windows:
+        if any(type(value) is not int or value < 0 for value in vars(window).values()):
+            raise ValueError(f"window {window.window!r}: every field is a count or a time, not negative")
+        if window.t_end_ns <= window.t_begin_ns:
+            raise ValueError(f"window {window.window} ends before it begins")
+
+
+def _check_record(record: RequestRecord) -> None:
+    """As `_check_result`, for one request."""
+    counts = (record.window, record.tokens_in, record.tokens_out, record.t_submit_ns, record.t_end_ns)
+    if any(type(value) is not int or value < 0 for value in counts):
+        raise ValueError(f"request {record.index!r}: its counts and times must be whole numbers, not negative")
+    times = [t for t in (record.t_first_ns, *(record.token_ns or ())) if t is not None]
+    if any(type(t) is not int for t in times):
+        raise ValueError(f"request {record.index!r}: token times must be whole numbers")
 
 
 def _requests(folder: Path, result: AttemptResult) -> list[RequestRecord]:
@@ -109,14 +149,16 @@ def _requests(folder: Path, result: AttemptResult) -> list[RequestRecord]:
         raise RunFailed("bad_result", "the records of the requests are missing or not the ones that the result names")
     try:
         records = [RequestRecord.decode(line) for line in raw.splitlines()]
-    except ContractError as error:
+        for record in records:
+            _check_record(record)
+    except (ContractError, ValueError, TypeError) as error:
         raise RunFailed("bad_result", str(error)) from error
     inside = [sum(1 for r in records if r.window == w.window) for w in result.windows]
     if len(records) != result.requests or inside != [w.requests for w in result.windows]:
         raise RunFailed("bad_result", f"{len(records)} request records where the result counts {result.requests}")
     for window in result.windows:
         tokens = sum(r.tokens_out for r in records if r.window == window.window)
-        if tokens != window.tokens_out or window.t_end_ns <= window.t_begin_ns:
+        if tokens != window.tokens_out:
             raise RunFailed(
                 "bad_result", f"window {window.window}: {tokens} tokens recorded, {window.tokens_out} counted"
             )

@@ -38,6 +38,10 @@ class EngineSession(Protocol):
         """Warm-up and windows; the checked result."""
         ...
 
+    def is_alive(self) -> bool:
+        """Whether it can take another attempt."""
+        ...
+
     def end(self, reason: str) -> str:
         """End it, whatever it takes; never raises."""
         ...
@@ -57,7 +61,7 @@ class Opened:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a session is to live: its backend, folder and lane, the UUIDs of its GPUs; `fresh` wants a new container."""
+    """Where a session is to live: backend, folder and lane, the UUIDs of its GPUs; `fresh` wants a new container."""
 
     backend: Backend
     folder: Path

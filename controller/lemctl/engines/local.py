@@ -6,19 +6,21 @@ The same runner and the same contract as in a container; what is missing is the 
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import psutil
-
 from lem_runner.protocol import EXIT_ORPHANED, STDERR_FILE, STDOUT_FILE
 from lemctl.engines.logs import CappedLog
+from lemctl.engines.processes import SESSION_VARIABLE, kill_processes, processes_on
 from lemctl.engines.session import Death
 from lemctl.errors import RunFailed
 
+WRITE_TIMEOUT_S = 10.0
 #: What a runner may see of our environment. No token is among it.
 ALLOWED_ENVIRONMENT = (
     "PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "MKL_NUM_THREADS",
@@ -56,8 +58,10 @@ class ChildProcess:
             )
         except OSError as error:
             raise RunFailed("infra", f"{command[0]} cannot be started: {error.strerror}") from error
+        assert self._process.stdin is not None
         assert self._process.stdout is not None
         assert self._process.stderr is not None
+        os.set_blocking(self._process.stdin.fileno(), False)
         self.stdout = CappedLog(self._process.stdout, folder / STDOUT_FILE)
         self.stderr = CappedLog(self._process.stderr, folder / STDERR_FILE)
 
@@ -67,13 +71,22 @@ class ChildProcess:
         return self._process.pid
 
     def write(self, line: bytes) -> None:
-        """Send to stdin; a broken pipe is left to `returncode` to tell."""
+        """Send to stdin, at most for `WRITE_TIMEOUT_S`: a stopped runner reads nothing, and its silence tells. A broken
+        pipe is left to `returncode` to tell."""
         assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(line)
-            self._process.stdin.flush()
-        except (BrokenPipeError, ValueError):
-            pass
+        if self._process.stdin.closed:
+            return
+        fd = self._process.stdin.fileno()
+        until = time.monotonic() + WRITE_TIMEOUT_S
+        rest = memoryview(line)
+        while rest and (left_s := until - time.monotonic()) > 0:
+            if select.select([], [fd], [], left_s)[1]:
+                try:
+                    rest = rest[os.write(fd, rest) :]
+                except BlockingIOError:
+                    continue
+                except BrokenPipeError:
+                    return
 
     def returncode(self) -> int | None:
         """None while it lives."""
@@ -96,11 +109,9 @@ class ChildProcess:
         return True
 
     def kill_group(self) -> None:
-        """SIGKILL to the process group; one that is gone is no error."""
-        try:
+        """SIGKILL to the process group; one that is gone, or only zombies of others, is no error."""
+        with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
 
     def log_offsets(self) -> dict[str, int]:
         """Bytes so far of stdout and stderr."""
@@ -114,13 +125,14 @@ class ChildProcess:
 
 
 class LocalRunner:
-    """A runner as our own child; a `RunnerProcess`."""
+    """A runner as our own child; a `RunnerProcess`. What it starts carries its session folder in the environment."""
 
     def __init__(self, interpreter: str, runner_root: Path, folder: Path, extra_environment: Mapping[str, str]):
         self._oom_before = _oom_kills()
-        self._child = ChildProcess(
-            [interpreter, "-m", "lem_runner", str(folder)], folder, runner_environment(runner_root, extra_environment)
-        )
+        self._folder = folder
+        self._death: Death | None = None
+        environment = runner_environment(runner_root, {**extra_environment, SESSION_VARIABLE: str(folder)})
+        self._child = ChildProcess([interpreter, "-m", "lem_runner", str(folder)], folder, environment)
         self.write = self._child.write
         self.wait = self._child.wait
         self.close_stdin = self._child.close_stdin
@@ -130,18 +142,14 @@ class LocalRunner:
     def poll(self) -> Death | None:
         """None while it lives."""
         code = self._child.returncode()
-        return None if code is None else death_of(code, _grew(self._oom_before, _oom_kills()))
+        if code is not None and self._death is None:
+            self._death = death_of(code, _grew(self._oom_before, _oom_kills()))
+        return self._death
 
     def kill(self) -> None:
-        """SIGKILL to the runner and everything below it, also what left its process group."""
-        try:
-            below = psutil.Process(self._child.pid).children(recursive=True)
-        except psutil.NoSuchProcess:
-            below = []
+        """SIGKILL to the runner and everything it started, also what left its process group or outlived it."""
         self._child.kill_group()
-        for process in below:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
+        kill_processes(processes_on(self._folder))
 
     def destroy(self) -> None:
         """There is no container: the same as `kill`."""
@@ -150,7 +158,7 @@ class LocalRunner:
 
 def death_of(code: int, oom: bool) -> Death:
     """The kind of failure that an exit code tells of; negative codes are signals, as are those above 128."""
-    number = -code if code < 0 else code - 128 if code > 128 else 0
+    number = -code if code < 0 else code - 128 if 128 < code <= 128 + signal.SIGRTMAX else 0
     if number == signal.SIGKILL:
         if oom:
             return Death("oom_host", "the kernel ended the runner for want of memory")

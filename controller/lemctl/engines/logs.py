@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -18,7 +19,10 @@ TAIL_PERIOD_S = 1.0
 
 
 class CappedLog:
-    """Drains one pipe in a thread of its own. `total_b` counts everything that came, kept or not."""
+    """Drains one pipe in a thread of its own. `total_b` counts everything that came, kept or not.
+
+    A full disk ends the keeping, never the draining: the writer would block on its pipe.
+    """
 
     def __init__(self, pipe: IO[bytes], path: Path):
         self.path = path
@@ -38,11 +42,11 @@ class CappedLog:
 
     def _drain(self) -> None:
         written_at = 0.0
-        with self.path.open("wb", buffering=0) as head:
+        with self._pipe:
             while chunk := self._read():
                 room = HEAD_B - self.total_b
                 if room > 0:
-                    head.write(chunk[:room])
+                    self._keep_head(chunk[:room])
                 self.total_b += len(chunk)
                 self._tail = (self._tail + chunk)[-TAIL_B:]
                 if self.total_b > HEAD_B and time.monotonic() - written_at > TAIL_PERIOD_S:
@@ -50,6 +54,10 @@ class CappedLog:
                     written_at = time.monotonic()
         if self.total_b > HEAD_B:
             self._write_tail()
+
+    def _keep_head(self, part: bytes) -> None:
+        with suppress(OSError), self.path.open("ab") as head:
+            head.write(part)
 
     def _read(self) -> bytes:
         try:
@@ -60,7 +68,8 @@ class CappedLog:
     def _write_tail(self) -> None:
         """One JSON line with the offset of what follows, then the bytes."""
         header = json.dumps({"offset": self.total_b - len(self._tail)}).encode() + b"\n"
-        tail_path(self.path).write_bytes(header + bytes(self._tail))
+        with suppress(OSError):
+            tail_path(self.path).write_bytes(header + bytes(self._tail))
 
 
 def tail_path(log: Path) -> Path:

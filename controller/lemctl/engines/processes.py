@@ -1,40 +1,60 @@
-"""Runners that outlived their daemon, found by the session folder in their command line."""
+"""Processes of ours, found by the session folder that stands in their command line or environment.
+
+The environment is inherited, so it finds what a runner started, after the runner itself has gone; the command line
+finds a runner whose environment cannot be read any more.
+"""
 
 from __future__ import annotations
 
 import os
+import signal
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
+#: Set in the environment of every local runner to its session folder.
+SESSION_VARIABLE = "LEM_SESSION_DIR"
 #: A runner whose controller has died reads EOF and ends by itself; it gets this long before it is killed.
 GRACE_S = 2.0
 
 
 def end_leftover_runners(sessions: Path) -> int:
-    """Wait for, then kill, every process of ours on a session folder below `sessions`; how many there were."""
-    found = leftover_runners(sessions)
+    """Wait for, then kill, every process on a session folder below `sessions`; how many there were."""
+    found = processes_on(sessions)
     until = time.monotonic() + GRACE_S
-    while leftover_runners(sessions) and time.monotonic() < until:
+    while (left := processes_on(sessions)) and time.monotonic() < until:
         time.sleep(0.02)
-    for pid in leftover_runners(sessions):
-        try:
-            os.killpg(os.getpgid(pid), 9)
-        except (ProcessLookupError, PermissionError):
-            continue
+    kill_processes(left)
     return len(found)
 
 
-def leftover_runners(sessions: Path) -> list[int]:
-    """Process ids of runners whose session folder is below `sessions`."""
-    prefix = os.fsencode(sessions) + b"/"
-    pids = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            arguments = (entry / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if b"lem_runner" in arguments and any(argument.startswith(prefix) for argument in arguments):
-            pids.append(int(entry.name))
-    return pids
+def kill_processes(pids: Sequence[int]) -> None:
+    """SIGKILL; one that has gone meanwhile is no error."""
+    for pid in pids:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def processes_on(folder: Path) -> list[int]:
+    """Process ids of live runners, and of what they started, whose session folder is `folder` or below it."""
+    wanted = {os.fsencode(folder), os.fsencode(folder.resolve())}
+    processes = [entry for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    return [int(p.name) for p in processes if int(p.name) != os.getpid() and _is_on(p, wanted)]
+
+
+def _is_on(process: Path, wanted: set[bytes]) -> bool:
+    """Reading the environment of a zombie, or of another user's process, gives nothing."""
+    try:
+        arguments = (process / "cmdline").read_bytes().split(b"\0")
+        if b"lem_runner" in arguments and any(_is_below(argument, wanted) for argument in arguments):
+            return True
+        variables = (process / "environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    prefix = SESSION_VARIABLE.encode() + b"="
+    return any(v.startswith(prefix) and _is_below(v.removeprefix(prefix), wanted) for v in variables)
+
+
+def _is_below(path: bytes, wanted: set[bytes]) -> bool:
+    return any(path == folder or path.startswith(folder + b"/") for folder in wanted)

@@ -22,14 +22,16 @@ from lem_runner.protocol import (
     RunSpec,
 )
 from lemctl.cancel import Cancel
-from lemctl.errors import CancelledByPerson, FaultKind, Interrupted, RunFailed
 from lemctl.engines.events import EventTail, Finished, read_finished
+from lemctl.errors import CancelledByPerson, FaultKind, Interrupted, RunFailed
 
 #: Waits between looks at the event file: short at first, for engines that answer at once.
 POLL_MIN_S, POLL_MAX_S = 0.002, 0.05
 #: How long each rung of the ladder may take before the next.
 CANCEL_S, QUIT_S, CLOSE_S, KILL_S = 10.0, 10.0, 10.0, 5.0
 HELLO_S = 60.0
+#: Longest message and traceback that are kept of what a runner says, in characters.
+MESSAGE_LIMIT, DETAIL_LIMIT = 1_000, 20_000
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ class Session:
         self.folder = folder
         self.limits = limits
         self.hello: dict[str, Any] = {}
-        self.ended = False
+        self._rung: str | None = None
         self._events = EventTail(folder / EVENTS_FILE)
         self._heard_at = time.monotonic()
         self._lease_at = 0.0
@@ -178,9 +180,16 @@ class Session:
         Only a runner in good order (`reason` "ok") is asked. One that says `bye` has ended its process tree, even if
         its client lingers; any other end also destroys what may be left.
         """
-        if self.ended:
-            return "ended"
-        self.ended = True
+        if self._rung is None:
+            self._rung = self._climb_down(reason)
+            self._events.close()
+        return self._rung
+
+    def is_alive(self) -> bool:
+        """Whether the runner can take another attempt."""
+        return self._rung is None and self.process.poll() is None
+
+    def _climb_down(self, reason: str) -> str:
         used = "destroyed"
         if reason == "ok":
             self.process.write(Command("quit").encode())
@@ -194,7 +203,6 @@ class Session:
             used = "destroyed"
         if used != "quit":
             self.process.destroy()
-        self._events.close()
         return used
 
     def _said_bye(self, limit_s: float) -> bool:
@@ -291,7 +299,14 @@ def _raise_error(event: Event) -> None:
         return
     told = event.data.get("kind")
     kind: FaultKind = next((known for known in get_args(RunnerFaultKind) if known == told), "engine_error")
-    raise RunFailed(kind, str(event.data.get("message", "no message")), str(event.data.get("traceback", "")))
+    message = _plain(event.data.get("message", "no message"), MESSAGE_LIMIT)
+    raise RunFailed(kind, message, _plain(event.data.get("traceback", ""), DETAIL_LIMIT))
+
+
+def _plain(told: object, limit: int) -> str:
+    """What a runner said, as text that any database and terminal takes: no lone surrogates, NULs or escapes."""
+    text = str(told)[:limit].encode(errors="replace").decode()
+    return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)
 
 
 class _Progress:
