@@ -6,7 +6,6 @@ Every figure says what it rests on: runs of the same experiment (`measured`), ot
 
 from __future__ import annotations
 
-import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -174,11 +173,17 @@ def _batch_s(workload: Mapping[str, Any]) -> float:
 
 def _median(past: Sequence[Phases]) -> Phases:
     return Phases(
-        statistics.median(phases.measuring_s for phases in past),
-        statistics.median(phases.cooling_s for phases in past),
-        statistics.median(phases.baseline_s for phases in past),
-        statistics.median(phases.warmup_s for phases in past),
+        _middle([phases.measuring_s for phases in past]),
+        _middle([phases.cooling_s for phases in past]),
+        _middle([phases.baseline_s for phases in past]),
+        _middle([phases.warmup_s for phases in past]),
     )
+
+
+def _middle(values: Sequence[float]) -> float:
+    """The median. The standard library's module costs more to import than a plan of some hundred runs to estimate."""
+    ranked = sorted(values)
+    return (ranked[(len(ranked) - 1) // 2] + ranked[len(ranked) // 2]) / 2
 
 
 def _loading(plan: Plan, history: History, like: Likeness) -> tuple[float, dict[Ground, int]]:
@@ -199,10 +204,10 @@ def _loading(plan: Plan, history: History, like: Likeness) -> tuple[float, dict[
 def _load(experiment: Experiment, history: History, like: Likeness) -> tuple[float, Ground]:
     own = [past.loading_s for past in history.get(experiment.hash, ()) if past.loading_s is not None]
     if own:
-        return statistics.median(own), "measured"
+        return _middle(own), "measured"
     key = (experiment.backend, experiment.model)
     others = [past.loading_s for past in like.get(key, ()) if past.loading_s is not None]
-    return (statistics.median(others), "like") if others else (GUESS_LOAD_S, "guess")
+    return (_middle(others), "like") if others else (GUESS_LOAD_S, "guess")
 
 
 def _sample_bytes(phases: Phases) -> float:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """` (did you mean X?)`, or nothing where no name is near."""
+    import difflib  # only where there is a mistake to explain
+
     near = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.6)
     return f"; did you mean {near[0]}?" if near else ""
 

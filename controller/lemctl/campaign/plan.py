@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from lemctl.campaign.file import CampaignFile
@@ -51,17 +53,17 @@ class Plan:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(slots=True)
 class _Collector:
     """Experiments by hash, in the order they were found."""
 
-    campaign: CampaignFile
-    writer: SectionWriter
-    found: dict[str, Experiment] = field(default_factory=dict)
-    engines: list[Engine] = field(default_factory=list)
-    models: dict[str, str] = field(default_factory=dict)
-    hits: list[int] = field(default_factory=list)
-    duplicates: int = 0
+    def __init__(self, campaign: CampaignFile):
+        self.campaign = campaign
+        self.writer = SectionWriter(campaign.base, campaign.scoped, campaign.source)
+        self.found: dict[str, Experiment] = {}
+        self.engines: list[Engine] = []
+        self.models: dict[str, str] = {}
+        self.hits = [0] * len(campaign.sweep.excludes)
+        self.duplicates = 0
 
     def add(self, backend: str, parts: Mapping[str, Section], axes: dict[str, Any]) -> None:
         digest = experiment_hash(backend, parts)
@@ -89,18 +91,18 @@ def plan(campaign: CampaignFile) -> Plan:
     if not isinstance(cycles, int):
         raise campaign.source.error("must be a number", "cycles")
     _refuse_too_many(campaign, cycles)
-    collector = _Collector(campaign, SectionWriter(campaign.base, campaign.scoped, campaign.source))
-    collector.hits = [0] * len(campaign.sweep.excludes)
-    for grid in campaign.sweep.grids:
-        for backend, axes in _by_backend(campaign, grid):
-            _expand(collector, backend, axes)
-    for include in campaign.sweep.includes:
-        _include(collector, include)
-    if not collector.found:
-        raise campaign.source.error("no experiment is left after exclude", "exclude")
-    settings = campaign.settings
-    queue = ordered(settings.order, collector.engines, cycles, settings.seed, settings.reload_each_block)
-    runs = tuple(PlannedRun(experiment, cycle, position) for position, (experiment, cycle) in enumerate(queue))
+    collector = _Collector(campaign)
+    with _no_garbage():
+        for grid in campaign.sweep.grids:
+            for backend, axes in _by_backend(campaign, grid):
+                _expand(collector, backend, axes)
+        for include in campaign.sweep.includes:
+            _include(collector, include)
+        if not collector.found:
+            raise campaign.source.error("no experiment is left after exclude", "exclude")
+        settings = campaign.settings
+        queue = ordered(settings.order, collector.engines, cycles, settings.seed, settings.reload_each_block)
+        runs = tuple(PlannedRun(experiment, cycle, position) for position, (experiment, cycle) in enumerate(queue))
     document = _document(campaign)
     experiments = tuple(collector.found.values())
     identity = {"document": {**document, "description": ""}, "experiments": list(collector.found)}
@@ -111,6 +113,19 @@ def plan(campaign: CampaignFile) -> Plan:
 def engine_of(experiment: Experiment) -> tuple[str, int, int]:
     """Equal for two experiments of one plan exactly where they can share a loaded engine."""
     return experiment.backend, id(experiment.spec["model"]), id(experiment.spec["engine"])
+
+
+@contextmanager
+def _no_garbage() -> Iterator[None]:
+    """Without the cycle collector: an expansion makes many objects that all live on, and no cycles. At 10,000
+    experiments its passes over them are a fifth of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _refuse_too_many(campaign: CampaignFile, cycles: int) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from lemctl.campaign.layers import Source
@@ -38,14 +38,12 @@ class Section:
     text: str
 
 
-@dataclass(slots=True)
 class SectionWriter:
     """Builds sections from the campaign's own values and an experiment's assignments."""
 
-    base: Mapping[str, Any]
-    scoped: Mapping[str, Mapping[str, Mapping[str, Any]]]
-    source: Source
-    texts: dict[str, Section] = field(default_factory=dict)
+    def __init__(self, base: Mapping[str, Any], scoped: Mapping[str, Mapping[str, Mapping[str, Any]]], source: Source):
+        self.base, self.scoped, self.source = base, scoped, source
+        self._known: dict[tuple[str, str], Section] = {}
 
     def section(self, name: str, backend: str, assignments: Iterable[Assignment]) -> Section:
         """The section `name` for `backend`; raises `CampaignFileError` where its values do not go together."""
@@ -63,7 +61,7 @@ class SectionWriter:
             raise self.source.error(str(error), key) from None
         text = canonical(spec)
         # Equal sections are one object, so that identity tells whether two experiments share an engine.
-        return self.texts.setdefault(f"{name}{text}", Section(values, spec, text))
+        return self._known.setdefault((name, text), Section(values, spec, text))
 
 
 def experiment_hash(backend: str, parts: Mapping[str, Section]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,33 +32,37 @@ class Assignment:
     shown: Any
 
 
-@dataclass(slots=True)
 class Surroundings:
-    """What the host offers to a campaign file."""
+    """What the host offers to a campaign file; each catalogue and data set is read once."""
 
-    dataset_dirs: Sequence[Path]
-    model_dirs: Sequence[Path]
-    catalogue_dir: Path | None
-    backends: Collection[str]
-    not_yet: Mapping[str, str]
-    catalogues: dict[str, Catalogue | None] = field(default_factory=dict)
-    known_sha256: dict[Path, str] = field(default_factory=dict)
+    def __init__(
+        self,
+        dataset_dirs: Sequence[Path],
+        model_dirs: Sequence[Path],
+        catalogue_dir: Path | None,
+        backends: Collection[str],
+        not_yet: Mapping[str, str],
+    ):
+        self.dataset_dirs, self.model_dirs = dataset_dirs, model_dirs
+        self.backends, self.not_yet = backends, not_yet
+        self.known_sha256: dict[Path, str] = {}
+        self._catalogue_dir = catalogue_dir
+        self._catalogues: dict[str, Catalogue | None] = {}
 
     def catalogue(self, backend: str) -> Catalogue | None:
         """The catalogue of `backend`, read once; raises `ValueError` where it cannot be read."""
-        if backend not in self.catalogues:
-            folder = self.catalogue_dir
-            self.catalogues[backend] = load_catalogue(folder, backend) if folder is not None else None
-        return self.catalogues[backend]
+        if backend not in self._catalogues:
+            folder = self._catalogue_dir
+            self._catalogues[backend] = load_catalogue(folder, backend) if folder is not None else None
+        return self._catalogues[backend]
 
 
-@dataclass(slots=True)
 class Checker:
     """Checks values of experiment keys against schema, catalogues, folders and what is honoured."""
 
-    surroundings: Surroundings
-    source: Source
-    adapters: dict[str, TypeAdapter[Any]] = field(default_factory=dict)
+    def __init__(self, surroundings: Surroundings, source: Source):
+        self.surroundings, self.source = surroundings, source
+        self._adapters: dict[str, TypeAdapter[Any]] = {}
 
     def assignments(self, key: str, values: Sequence[Any], places: Sequence[str]) -> list[Assignment]:
         """`key` with each of `values`; `places` says where each stands in the file, for the messages."""
@@ -123,8 +127,8 @@ class Checker:
         ]
 
     def _typed(self, key: str, values: Sequence[Any], places: Sequence[str]) -> list[Any]:
-        adapter = self.adapters.get(key) or self._adapter(key, places[0])
-        self.adapters[key] = adapter
+        adapter = self._adapters.get(key) or self._adapter(key, places[0])
+        self._adapters[key] = adapter
         try:
             checked: list[Any] = adapter.validate_python(list(values), strict=True)
         except ValidationError as error:
@@ -159,7 +163,8 @@ def full_key(short: str, backends: Collection[str]) -> str:
         return found[0]
     if found:
         raise ValueError(f"{short} could be {listed(found)}")
-    raise ValueError(f"no key {short!r} can differ between experiments{nearest(short, keys)}")
+    names = [*keys, *(key.rpartition(".")[2] for key in keys)]
+    raise ValueError(f"no key {short!r} can differ between experiments{nearest(short, names)}")
 
 
 def experiment_keys() -> list[str]:

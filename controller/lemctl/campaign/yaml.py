@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import yaml
@@ -45,33 +45,29 @@ class Document:
     lines: dict[str, int]
 
 
-@dataclass(slots=True)
 class _Container:
-    """A mapping or a list being filled."""
+    """A mapping or a list being filled; `key` is the mapping's key whose value comes next."""
 
-    value: dict[str, Any] | list[Any]
-    path: str
-    anchor: str | None
-    key: str | None = None
+    def __init__(self, value: dict[str, Any] | list[Any], path: str, anchor: str | None):
+        self.value, self.path, self.anchor = value, path, anchor
+        self.key: str | None = None
 
     def next_path(self) -> str:
         last = str(len(self.value)) if isinstance(self.value, list) else self.key
         return f"{self.path}.{last}" if self.path else str(last)
 
 
-@dataclass(slots=True)
 class _Builder:
     """Turns events into values. `name` stands in the messages."""
 
-    name: str
-    lines: dict[str, int] = field(default_factory=dict)
-    anchors: dict[str, Any] = field(default_factory=dict)
-    open_anchors: set[str] = field(default_factory=set)
-    stack: list[_Container] = field(default_factory=list)
-    aliases: int = 0
-    values: int = 0
-    documents: int = 0
-    root: Any = None
+    def __init__(self, name: str):
+        self.name = name
+        self.lines: dict[str, int] = {}
+        self.anchors: dict[str, Any] = {}
+        self.open_anchors: set[str] = set()
+        self.stack: list[_Container] = []
+        self.aliases = self.values = self.documents = 0
+        self.root: Any = None
 
     def fail(self, message: str, line: int | None, key: str | None = None) -> NoReturn:
         raise CampaignFileError(message, file=self.name, line=line, key=key or None)

@@ -156,7 +156,10 @@ def params(
     from lemctl.report.table import table
 
     is_name = backend.replace("_", "").replace("-", "").isalnum()
-    catalogue = load_catalogue(data_folder() / "images", backend) if is_name else None
+    try:
+        catalogue = load_catalogue(data_folder() / "images", backend) if is_name else None
+    except ValueError as error:
+        raise NotFound(str(error)) from None
     if catalogue is None:
         raise NotFound(f"no catalogue of a backend {backend!r}")
     word = search.lower()

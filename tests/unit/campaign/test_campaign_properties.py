@@ -114,7 +114,11 @@ KEYS = [
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(overrides=st.dictionaries(st.sampled_from(KEYS), st.sampled_from(PIECES) | st.text(string.printable, max_size=6), max_size=3))
+@given(
+    overrides=st.dictionaries(
+        st.sampled_from(KEYS), st.sampled_from(PIECES) | st.text(string.printable, max_size=6), max_size=3
+    )
+)
 def test_any_words_on_the_command_line_give_a_plan_or_one_clear_line(read: Read, overrides: dict[str, str]) -> None:
     done, said = outcome(read, RICH, overrides)
     assert "\n" not in said
