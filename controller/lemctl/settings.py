@@ -23,7 +23,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="LEM_", extra="ignore", frozen=True)
 
     home: Path = Field(default_factory=default_home, description="State folder: database, sessions, prompts, logs.")
-    executor: Executor = Field("docker", description="How engines run: `docker` containers, or `local` child processes.")
+    executor: Executor = Field(
+        "docker", description="How engines run: `docker` containers, or `local` child processes."
+    )
     models_dir: Path | None = Field(None, description="Folder of models; default `models` in the state folder.")
     datasets_dir: Path | None = Field(
         None, description="Folder of prompt files that campaigns may name; default `datasets` in the state folder."
@@ -34,6 +36,7 @@ class Settings(BaseSettings):
     shm_size: str = Field("1g", description="Shared memory of a container.")
     container_memory: str | None = Field(None, description="Memory limit of a container, such as 16g; default none.")
     max_runs: int = Field(200_000, ge=1, description="A campaign file that expands to more runs is refused.")
+    retry_back_off_scale: float = Field(1.0, ge=0, description="Stretches the waits before retries; 0 is for tests.")
     min_free_disk_mb: int = Field(500, ge=0, description="Below this free space no new run starts.")
 
     @classmethod

@@ -40,6 +40,7 @@ class Host:
             lambda spec: locate(spec, settings),
             lambda spec: model_config(spec["model"], settings),
             self._environments,
+            settings.retry_back_off_scale,
         )
 
     def executors_to_sweep(self) -> list[Executor]:
