@@ -1,0 +1,296 @@
+"""What the runner costs beyond the model's own work: the same batches in a bare loop and in a runner's window.
+
+Both sides are processes of the engine's interpreter with the same random Llama, prompts and `generate` settings; the
+bare loop takes no times of tokens, keeps no records and knows no contract. Pairs in ABBA order, until the 95 %
+half-width of the loss is at most 0.5 % or the pairs are used up. The loss is that of tokens/s; passed where its upper
+end is at most 1 %, failed where its lower end is above, else not resolved. The interpreter is LEM_PYTHON_PYTORCH, else
+`.venv-pytorch` in the checkout.
+
+    python bench/runner.py [--pairs 200] [--out bench/results/runner.md]
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import os
+import statistics
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from machine import describe_machine
+
+from lem_runner.protocol import (
+    EVENTS_FILE,
+    LEASE_FILE,
+    Command,
+    Event,
+    MeasureSpec,
+    ModelRef,
+    Prompt,
+    RequestRecord,
+    RunSpec,
+    Warmup,
+    WorkloadSpec,
+    ids_sha256,
+    requests_file,
+    result_file,
+)
+from lemctl.judge.statistics import Interval, t_interval
+
+CHECKOUT = Path(__file__).parents[1]
+LOSS_LIMIT, HALF_WIDTH_LIMIT = 0.01, 0.005
+MIN_PAIRS = 10
+PROMPTS, BATCH_SIZE, INPUT_LEN, NEW_TOKENS = 16, 4, 32, 48
+EVENT_CEILING_S = 300.0
+#: About 20 M parameters: some milliseconds a step on two cores.
+SHAPE = {
+    "model_type": "llama",
+    "hidden_size": 512,
+    "intermediate_size": 1376,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "vocab_size": 4096,
+    "max_position_embeddings": 256,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+#: One line in, one window of work, one line out.
+BARE_LOOP = """
+import json, sys, time
+job = json.loads(sys.stdin.readline())
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+fields = dict(job["shape"])
+config = AutoConfig.for_model(fields.pop("model_type"), **fields)
+torch.manual_seed(0)
+model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+model.generation_config = GenerationConfig(pad_token_id=0)
+settings = GenerationConfig(max_new_tokens=job["new_tokens"], pad_token_id=0, do_sample=False)
+for line in sys.stdin:
+    begin_ns = time.monotonic_ns()
+    tokens = 0
+    for start in range(0, len(job["prompts"]), job["batch_size"]):
+        ids = torch.tensor(job["prompts"][start : start + job["batch_size"]])
+        with torch.inference_mode():
+            made = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=settings)
+            tokens += sum(len(row) for row in made[:, ids.shape[1] :].tolist())
+    print(json.dumps({"window_ns": time.monotonic_ns() - begin_ns, "tokens": tokens}), flush=True)
+"""
+
+
+@dataclass(frozen=True)
+class Window:
+    """One window of one side; `own_ns` is the time between batches, where it is known."""
+
+    window_ns: int
+    tokens: int
+    own_ns: int | None = None
+    attempt_ns: int | None = None
+
+
+class BareLoop:
+    """The work alone."""
+
+    def __init__(self, python: str, prompts: list[Prompt]) -> None:
+        self._process = subprocess.Popen([python, "-c", BARE_LOOP], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        ids = [prompt.ids for prompt in prompts]
+        self._send({"shape": SHAPE, "prompts": ids, "batch_size": BATCH_SIZE, "new_tokens": NEW_TOKENS})
+
+    def measure(self) -> Window:
+        self._send({})
+        assert self._process.stdout is not None
+        body = json.loads(self._process.stdout.readline())
+        return Window(body["window_ns"], body["tokens"])
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+    def _send(self, body: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(body).encode() + b"\n")
+        self._process.stdin.flush()
+
+
+class Runner:
+    """The work as the runner does it, one attempt a window, the engine loaded once."""
+
+    def __init__(self, python: str, folder: Path, spec: RunSpec) -> None:
+        self._folder, self._spec = folder, spec
+        self._count = 0
+        self._process = subprocess.Popen(
+            [python, "-m", "lem_runner", str(folder)],
+            stdin=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(CHECKOUT / "runner")},
+        )
+
+    def measure(self) -> Window:
+        self._count += 1
+        attempt = f"a{self._count}"
+        sent_ns = time.monotonic_ns()
+        self._send(Command("run", attempt, self._spec))
+        self._wait(attempt, "loaded")
+        self._send(Command("go", attempt))
+        said = self._wait(attempt, "result")
+        (window,) = json.loads((self._folder / result_file(attempt)).read_bytes())["windows"]
+        lines = (self._folder / requests_file(attempt)).read_bytes().splitlines()
+        window_ns = window["t_end_ns"] - window["t_begin_ns"]
+        own_ns = window_ns - _busy_ns([RequestRecord.decode(line) for line in lines])
+        return Window(window_ns, window["tokens_out"], own_ns, said.t_mono_ns - sent_ns)
+
+    def close(self) -> None:
+        self._send(Command("quit"))
+        self._process.wait()
+
+    def _send(self, command: Command) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(command.encode())
+        self._process.stdin.flush()
+
+    def _wait(self, attempt: str, kind: str) -> Event:
+        deadline_s = time.monotonic() + EVENT_CEILING_S
+        path = self._folder / EVENTS_FILE
+        while time.monotonic() < deadline_s and self._process.poll() is None:
+            (self._folder / LEASE_FILE).touch()
+            lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+            for event in map(Event.decode, lines):
+                if event.attempt == attempt and event.type == "error":
+                    raise SystemExit(f"the runner failed: {event.data['message']}")
+                if event.attempt == attempt and event.type == kind:
+                    return event
+            time.sleep(0.02)
+        raise SystemExit(f"no {kind} of {attempt} within {EVENT_CEILING_S:g} s")
+
+
+def _busy_ns(records: list[RequestRecord]) -> int:
+    """From each batch's submission to its last token, summed over the batches."""
+    batches: dict[int, list[RequestRecord]] = {}
+    for record in records:
+        batches.setdefault(record.batch, []).append(record)
+    return sum(max(r.t_end_ns for r in batch) - batch[0].t_submit_ns for batch in batches.values())
+
+
+def engine_python() -> str:
+    """The interpreter with torch and transformers."""
+    found = CHECKOUT / ".venv-pytorch" / "bin" / "python"
+    named = os.environ.get("LEM_PYTHON_PYTORCH") or (str(found) if found.exists() else None)
+    if named is None:
+        raise SystemExit("no engine interpreter: set LEM_PYTHON_PYTORCH or run `make engine-venv`")
+    return named
+
+
+def make_spec(folder: Path) -> tuple[RunSpec, list[Prompt]]:
+    """The work of one window, and its prompts."""
+    prompts = []
+    for index in range(PROMPTS):
+        ids = [3 + (index * 131 + place * 17) % 4000 for place in range(INPUT_LEN)]
+        prompts.append(Prompt(index, None, ids, ids_sha256(ids)))
+    path = folder / "prompts.jsonl"
+    path.write_bytes(b"".join(prompt.encode() for prompt in prompts))
+    workload = WorkloadSpec(
+        prompts_path=str(path),
+        prompts_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        prompts=PROMPTS,
+        max_new_tokens=NEW_TOKENS,
+        output="fixed",
+        mode="offline",
+        batch_size=BATCH_SIZE,
+    )
+    model = ModelRef("random", "bench-llama", config=SHAPE)
+    measure = MeasureSpec(None, Warmup(kind="none"))
+    return RunSpec("pytorch", "bench", model, {"dtype": "float32"}, {}, workload, measure), prompts
+
+
+def measure_pairs(bare: BareLoop, runner: Runner, most: int) -> list[tuple[Window, Window]]:
+    """ABBA pairs until the interval of the loss is narrow enough."""
+    bare.measure(), runner.measure()
+    pairs: list[tuple[Window, Window]] = []
+    while len(pairs) < most:
+        for is_bare_first in (True, False):
+            first, second = (bare.measure, runner.measure) if is_bare_first else (runner.measure, bare.measure)
+            a, b = first(), second()
+            pairs.append((a, b) if is_bare_first else (b, a))
+        if len(pairs) >= MIN_PAIRS and loss_of(pairs).half_width <= HALF_WIDTH_LIMIT:
+            break
+    return pairs
+
+
+def loss_of(pairs: list[tuple[Window, Window]]) -> Interval:
+    """The share of tokens/s that is lost in the runner: 1 - exp(mean log ratio), with its interval."""
+    interval = t_interval([math.log(bare.window_ns / runner.window_ns) for bare, runner in pairs])
+    assert interval is not None
+    return Interval(1 - math.exp(interval.high), 1 - math.exp(interval.low))
+
+
+def verdict_of(loss: Interval) -> str:
+    if loss.high <= LOSS_LIMIT:
+        return "pass"
+    return "FAIL" if loss.low > LOSS_LIMIT else "not resolved"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--pairs", type=int, default=200)
+    parser.add_argument("--out", type=Path, default=CHECKOUT / "bench" / "results" / "runner.md")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        spec, prompts = make_spec(folder)
+        session = folder / "session"
+        session.mkdir()
+        bare, runner = BareLoop(engine_python(), prompts), Runner(engine_python(), session, spec)
+        pairs = measure_pairs(bare, runner, arguments.pairs)
+        bare.close(), runner.close()
+    if {window.tokens for pair in pairs for window in pair} != {PROMPTS * NEW_TOKENS}:
+        raise SystemExit("the two sides did not do the same work")
+    text = report(pairs)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(text)
+    print(text)
+    return 1 if verdict_of(loss_of(pairs)) == "FAIL" else 0
+
+
+def report(pairs: list[tuple[Window, Window]]) -> str:
+    """The table that is kept."""
+    loss = loss_of(pairs)
+    tokens = PROMPTS * NEW_TOKENS
+    bare_s = statistics.median(bare.window_ns for bare, _ in pairs) / 1e9
+    runner_s = statistics.median(runner.window_ns for _, runner in pairs) / 1e9
+    own = statistics.median((runner.own_ns or 0) / runner.window_ns for _, runner in pairs)
+    beside_s = statistics.median((runner.attempt_ns or 0) - runner.window_ns for _, runner in pairs) / 1e9
+    return "\n".join(
+        [
+            "# The runner against a bare loop",
+            "",
+            describe_machine(),
+            "",
+            f"transformers `generate`, a random Llama of about 20 M parameters, float32, greedy; {PROMPTS} prompts of "
+            f"{INPUT_LEN} tokens in batches of {BATCH_SIZE}, {NEW_TOKENS} new tokens each. "
+            f"{len(pairs)} pairs in ABBA order.",
+            "",
+            "| figure | value |",
+            "|---|---|",
+            f"| tokens/s, bare loop (median) | {tokens / bare_s:.0f} |",
+            f"| tokens/s, runner's window (median) | {tokens / runner_s:.0f} |",
+            f"| loss of tokens/s, 95 % interval | {loss.low:.2%} to {loss.high:.2%} |",
+            f"| time in the window outside of submission to last token (median) | {own:.2%} |",
+            f"| an attempt beside its window, engine reused, prompts read and result on disk (median) "
+            f"| {beside_s * 1e3:.0f} ms |",
+            "",
+            f"Limit: the loss at most {LOSS_LIMIT:.0%}: {verdict_of(loss)}.",
+            "",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
