@@ -42,7 +42,8 @@ def run_spec(spec: dict[str, Any], located: Located, path_of: Callable[[Path], s
             config=model["config"],
         ),
         engine=spec["engine"],
-        sampling=spec["sampling"],
+        # The seed is the runner's own: it seeds every engine alike, whatever the engine calls it.
+        sampling={name: value for name, value in spec["sampling"].items() if name != "seed"},
         workload=WorkloadSpec(
             prompts_path=path_of(located.prompts),
             prompts_sha256=located.prompts_sha256,

@@ -26,7 +26,6 @@ _PORTABLE = [
     Parameter("do_sample", "bool", False, "sampling", "the seed draws other tokens"),
     Parameter("top_p", "float", None, "sampling", "changes nothing", minimum=0, maximum=1),
     Parameter("top_k", "int", None, "sampling", "changes nothing", minimum=1),
-    Parameter("seed", "int", 0, "sampling", "draws the tokens, with do_sample"),
 ]
 _PARAMETERS = [
     *_PORTABLE,
