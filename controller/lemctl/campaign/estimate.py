@@ -88,14 +88,12 @@ def estimate(
 ) -> Estimate:
     """The estimate of `plan`. `history` is by experiment hash, `like` by (backend, model); without `sensors` there is
     neither cooling nor baseline, only the gate's gap."""
-    history, like = history or {}, like or {}
-    cycles = _cycles(plan)
-    gate = plan.document["gate"]
+    past = _Past(history or {}, like or {}, plan.document["gate"], sensors)
     measuring_s = cooling_s = baseline_s = warmup_s = samples = requests = 0.0
     grounds: Counter[Ground] = Counter()
     counted: Counter[str] = Counter()
-    for experiment, times in zip(plan.experiments, cycles, strict=True):
-        phases, ground = _run(experiment, history, like, gate, sensors)
+    for experiment, times in zip(plan.experiments, _cycles(plan), strict=True):
+        phases, ground = past.phases(experiment)
         grounds[ground] += times
         counted[experiment.backend] += times
         measuring_s += times * phases.measuring_s
@@ -104,7 +102,7 @@ def estimate(
         warmup_s += times * phases.warmup_s
         samples += times * _sample_bytes(phases) if sensors else 0.0
         requests += times * _request_bytes(experiment.spec["workload"], phases.measuring_s)
-    load_s, load_grounds = _loading(plan, history, like)
+    load_s, load_grounds = _loading(plan, past)
     return Estimate(
         runs=len(plan.runs),
         runs_by_backend=dict(counted),
@@ -137,18 +135,43 @@ def _cycles(plan: Plan) -> list[int]:
     return counts
 
 
-def _run(
-    experiment: Experiment, history: History, like: Likeness, gate: Mapping[str, Any], sensors: bool
-) -> tuple[Phases, Ground]:
-    if past := history.get(experiment.hash):
-        return _median(past), "measured"
-    guess = _guessed(experiment.spec, gate, sensors)
-    if past := like.get((experiment.backend, experiment.model)):
-        known = _median(past)
+class _Past:
+    """What is known of earlier runs; every median is taken once, however many experiments rest on it."""
+
+    def __init__(self, history: History, like: Likeness, gate: Mapping[str, Any], sensors: bool):
+        self._own = {digest: _median(runs) for digest, runs in history.items() if runs}
+        self._like = {key: _median(runs) for key, runs in like.items() if runs}
+        self._guesses: dict[tuple[int, int], Phases] = {}
+        self._gate, self._sensors = gate, sensors
+
+    def phases(self, experiment: Experiment) -> tuple[Phases, Ground]:
+        """Of one run of `experiment`, loading apart."""
+        if own := self._own.get(experiment.hash):
+            return own, "measured"
+        guess = self._guess(experiment.spec)
+        known = self._like.get((experiment.backend, experiment.model))
+        if known is None:
+            return guess, "guess"
         # The window is stated; only where it is one pass does another run's duration say more than the statement.
         measuring_s = known.measuring_s if experiment.spec["measure"]["one_pass"] else guess.measuring_s
         return Phases(measuring_s, known.cooling_s, known.baseline_s, known.warmup_s), "like"
-    return guess, "guess"
+
+    def loading(self, experiment: Experiment) -> tuple[float, Ground]:
+        """Seconds of one load."""
+        own = self._own.get(experiment.hash)
+        if own is not None and own.loading_s is not None:
+            return own.loading_s, "measured"
+        known = self._like.get((experiment.backend, experiment.model))
+        if known is not None and known.loading_s is not None:
+            return known.loading_s, "like"
+        return GUESS_LOAD_S, "guess"
+
+    def _guess(self, spec: Mapping[str, Any]) -> Phases:
+        # Experiments share the sections of their specification, so identity is enough, and quick.
+        key = id(spec["workload"]), id(spec["measure"])
+        if key not in self._guesses:
+            self._guesses[key] = _guessed(spec, self._gate, self._sensors)
+        return self._guesses[key]
 
 
 def _guessed(spec: Mapping[str, Any], gate: Mapping[str, Any], sensors: bool) -> Phases:
@@ -172,11 +195,13 @@ def _batch_s(workload: Mapping[str, Any]) -> float:
 
 
 def _median(past: Sequence[Phases]) -> Phases:
+    loads_s = [phases.loading_s for phases in past if phases.loading_s is not None]
     return Phases(
         _middle([phases.measuring_s for phases in past]),
         _middle([phases.cooling_s for phases in past]),
         _middle([phases.baseline_s for phases in past]),
         _middle([phases.warmup_s for phases in past]),
+        _middle(loads_s) if loads_s else None,
     )
 
 
@@ -186,28 +211,16 @@ def _middle(values: Sequence[float]) -> float:
     return (ranked[(len(ranked) - 1) // 2] + ranked[len(ranked) // 2]) / 2
 
 
-def _loading(plan: Plan, history: History, like: Likeness) -> tuple[float, dict[Ground, int]]:
+def _loading(plan: Plan, past: _Past) -> tuple[float, dict[Ground, int]]:
     """Seconds of all loads, and how many rest on what."""
     total_s = 0.0
     grounds: dict[Ground, int] = {"measured": 0, "like": 0, "guess": 0}
-    known: dict[int, tuple[float, Ground]] = {}
-    for run, loaded in zip(plan.runs, loaded_runs(plan), strict=True):
-        if loaded:
-            if run.experiment not in known:
-                known[run.experiment] = _load(plan.experiments[run.experiment], history, like)
-            one_s, ground = known[run.experiment]
+    for run, is_loaded in zip(plan.runs, loaded_runs(plan), strict=True):
+        if is_loaded:
+            one_s, ground = past.loading(plan.experiments[run.experiment])
             total_s += one_s
             grounds[ground] += 1
     return total_s, grounds
-
-
-def _load(experiment: Experiment, history: History, like: Likeness) -> tuple[float, Ground]:
-    own = [past.loading_s for past in history.get(experiment.hash, ()) if past.loading_s is not None]
-    if own:
-        return _middle(own), "measured"
-    key = (experiment.backend, experiment.model)
-    others = [past.loading_s for past in like.get(key, ()) if past.loading_s is not None]
-    return (_middle(others), "like") if others else (GUESS_LOAD_S, "guess")
 
 
 def _sample_bytes(phases: Phases) -> float:

@@ -19,7 +19,7 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 _REVISION = re.compile(r"[\w][\w./-]{0,127}", re.ASCII)
 _PATH_PART = re.compile(r"[A-Za-z0-9_][\w.+ -]*", re.ASCII)
 
-MODEL_FORMS = "hf:ORG/NAME, hf:ORG/NAME@REVISION, path:NAME or random:{CONFIG}"
+MODEL_FORMS = "hf:ORG/NAME, hf:ORG/NAME@REVISION, path:NAME or {random: {CONFIG}}"
 
 
 def model_reference(value: Any, model_dirs: Sequence[Path]) -> dict[str, Any]:
@@ -84,6 +84,8 @@ def _hub_model(rest: str) -> dict[str, Any]:
 def _random_model(config: Any) -> dict[str, Any]:
     if not isinstance(config, Mapping) or not config:
         raise ValueError("`random` takes the model's configuration as a mapping, such as {model_type: llama, ...}")
+    if lost := [key for key, value in config.items() if value is None and ":" in key]:
+        raise ValueError(f"write a space after the colon of {lost[0]!r}")
     family = config.get("model_type", "llama")
     if not isinstance(family, str) or not family:
         raise ValueError("model_type must be the name of a model family")

@@ -251,8 +251,8 @@ class Campaign(Section):
     preset: str | None = Field(default=None, description="A set of defaults: see `lemctl config presets`.")
     model: str | dict[str, Any] | None = Field(
         default=None,
-        description="`hf:ORG/NAME[@REVISION]`, `path:NAME` in the model folder, or `random:{CONFIG}`: a shape without "
-        "its weights. Required, here or in `sweep`.",
+        description="`hf:ORG/NAME[@REVISION]`, `path:NAME` in the model folder, or `{random: {CONFIG}}`: a shape "
+        "without its weights. Required, here or in `sweep`.",
     )
     backend: str | None = Field(default=None, description="The engine. Required, here or in `sweep`.")
     workload: Workload = Field(default_factory=Workload, description="The work.")
