@@ -20,10 +20,14 @@ from lemctl.measure.readings import MJ_PER_J, NS_PER_S, CounterTick
 
 @dataclass(frozen=True, slots=True)
 class NoEnergy:
-    """There is no figure, and why. `fault`: the counter fell (the driver was reloaded), or it does not move at all."""
+    """There is no figure, and why.
+
+    `fault` where there should be one: the counter fell (the driver was reloaded), does not move, or was not read in
+    time. None where the hardware gives none.
+    """
 
     reason: str
-    fault: Literal["reset", "stopped"] | None = None
+    fault: Literal["reset", "stopped", "unread"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,7 @@ def find_tick_period_s(ticks: Sequence[CounterTick]) -> float | None:
 def energy_from_counter(ticks: Sequence[CounterTick], t_begin_ns: int, t_end_ns: int) -> CounterEnergy | NoEnergy:
     """Energy of [t_begin_ns, t_end_ns] in J, from ticks in order that reach beyond both edges."""
     if not ticks:
-        return NoEnergy("the energy counter was never read")
+        return NoEnergy("the energy counter was never read", fault="unread")
     if any(later.energy_mj < earlier.energy_mj for earlier, later in pairwise(ticks)):
         return NoEnergy("the energy counter fell: the driver was reloaded", fault="reset")
     changes = _changes(ticks)
@@ -73,7 +77,7 @@ def energy_from_counter(ticks: Sequence[CounterTick], t_begin_ns: int, t_end_ns:
     times_ns = [_tick_time_ns(tick) for tick in changes]
     begin, end = (_value_at(changes, times_ns, t_ns) for t_ns in (t_begin_ns, t_end_ns))
     if begin is None or end is None:
-        return NoEnergy("the energy counter was not read beyond both edges of the window")
+        return NoEnergy("the energy counter was not read beyond both edges of the window", fault="unread")
     inside = bisect_right(times_ns, t_end_ns) - bisect_right(times_ns, t_begin_ns)
     return CounterEnergy(
         energy_j=(end[0] - begin[0]) / MJ_PER_J,

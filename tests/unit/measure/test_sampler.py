@@ -39,12 +39,12 @@ def sampling(stub: NvmlStub, gpus: int = 1, **settings: object) -> Iterator[Samp
         yield sampler
 
 
-def sample_window(sampler: SamplerProcess, lead_s: float, seconds: float) -> tuple[int, int]:
+def sample_window(sampler: SamplerProcess, lead_s: float, seconds: float, tail_s: float = 0.5) -> tuple[int, int]:
     """A window that begins `lead_s` after the sampler has read once; returns when its end has been read past."""
     assert sampler.wait_until(time.monotonic_ns(), 5.0)
     begin_ns = time.monotonic_ns() + round(lead_s * S)
     end_ns = begin_ns + round(seconds * S)
-    assert sampler.wait_until(end_ns + S // 2, seconds + lead_s + 6.0)
+    assert sampler.wait_until(end_ns + round(tail_s * S), seconds + lead_s + 6.0)
     return begin_ns, end_ns
 
 
@@ -105,7 +105,7 @@ def test_each_counter_fault_gives_its_verdict_and_a_clean_gpu_none(host_with_gpu
     stub.gpu(3).counter_lag_s = 2.0
     rows: list[Sample] = []
     with sampling(stub, gpus=4, sink=rows.extend) as sampler:
-        edges = sample_window(sampler, 2.0, 4.0)
+        edges = sample_window(sampler, 2.0, 4.0, tail_s=2.0)
         seen = [findings(observe({gpu: sampler.series(gpu)}, [edges]), 4.0) for gpu in map(stub.uuid, range(4))]
         clean = observe({stub.uuid(0): sampler.series(stub.uuid(0))}, [edges])
     assert seen[0] == {}
