@@ -1,7 +1,7 @@
 """What planning a large campaign costs: reading the file, expanding and ordering it, estimating it.
 
-Each case runs in processes of its own, so that imports are counted; figures are medians, with the largest beside them.
-`lemctl campaign plan` is the whole command as typed.
+Each case runs in processes of its own, so that imports are counted. The stages and the command `lemctl campaign plan`
+are shown by the quickest process, which is what they cost; the command is judged by its median.
 
     python bench/plan.py [--out bench/results/plan.md] [--repeats 7]
 """
@@ -83,14 +83,14 @@ def row(name: str, file: Path, repeats: int, environment: dict[str, str]) -> tup
     """One line of the table, and whether the whole command keeps to its limits."""
     probes = [measured([sys.executable, "-c", PROBE, str(file)], environment) for _ in range(repeats)]
     stages = [json.loads(output) for _, _, output in probes]
-    cells = [f"{statistics.median(stage[name] for stage in stages):.3f}" for name in STAGES]
+    cells = [f"{min(stage[name] for stage in stages):.3f}" for name in STAGES]
     command = [sys.executable, "-m", "lemctl.cli.main", "campaign", "plan", str(file)]
     whole = [measured(command, environment) for _ in range(repeats)]
-    whole_s = statistics.median(wall_s for wall_s, _, _ in whole)
+    best_s = min(wall_s for wall_s, _, _ in whole)
+    median_s = statistics.median(wall_s for wall_s, _, _ in whole)
     peak_mb = max(mb for _, mb, _ in whole)
-    most_s = max(wall_s for wall_s, _, _ in whole)
-    cells += [f"{whole_s:.2f} ({most_s:.2f})", f"{peak_mb:.0f}"]
-    return f"| {name} | {' | '.join(cells)} |", whole_s <= LIMIT_S and peak_mb <= LIMIT_MB
+    cells += [f"{best_s:.2f} ({median_s:.2f})", f"{peak_mb:.0f}"]
+    return f"| {name} | {' | '.join(cells)} |", median_s <= LIMIT_S and peak_mb <= LIMIT_MB
 
 
 def main() -> int:
@@ -113,13 +113,13 @@ def main() -> int:
             "",
             describe_machine(),
             "",
-            f"Medians of {arguments.repeats} processes in seconds, the largest in brackets; memory: the largest peak.",
+            f"Seconds, the quickest of {arguments.repeats} processes; in brackets the command's median.",
             "",
             "| case | imports | read | expand and order | estimate | `lemctl campaign plan` | MB |",
             "|---|---|---|---|---|---|---|",
             *rows,
             "",
-            f"Limits of the command: {LIMIT_S:g} s, {LIMIT_MB:.0f} MB: {'pass' if passed else 'FAIL'}.",
+            f"Limits of the command, by its median: {LIMIT_S:g} s, {LIMIT_MB:.0f} MB: {'pass' if passed else 'FAIL'}.",
             "",
         ]
     )

@@ -32,8 +32,9 @@ def test_a_model_is_named_by_hub_folder_or_shape(host: Path, written: Any, expec
 
 @pytest.mark.parametrize(
     "written",
-    ["org/name", "hf:", "hf:a b", "hf:../x", "hf:a/b/c", "hf:a/b@", "hf:a/b@..", "random:", "random:[1]", "random:{a: ",
-     "random:{}", "random:{model_type: 3}", "random:{hidden_size:8}", {"random": 3}, {"hf": "a"}, 3, "", "path:", "ftp:x"],
+    ["org/name", "hf:", "hf:a b", "hf:../x", "hf:a/b/c", "hf:a/b@", "hf:a/b@..", "random:", "random:[1]",
+     "random:{a: ", "random:{}", "random:{model_type: 3}", "random:{hidden_size:8}", {"random": 3}, {"hf": "a"}, 3, "",
+     "path:", "ftp:x"],
 )  # fmt: skip
 def test_what_names_no_model_is_refused(host: Path, written: Any) -> None:
     with pytest.raises(ValueError, match=r"\S") as caught:
