@@ -79,7 +79,9 @@ class Night:
     def runs(self, label: str = "demo") -> list[int]:
         """Ids of a campaign's runs in their order."""
         campaign = find(self.store.connection, label)
-        rows = self.store.connection.execute("SELECT id FROM runs WHERE campaign_id = ? ORDER BY position", (campaign.id,))
+        rows = self.store.connection.execute(
+            "SELECT id FROM runs WHERE campaign_id = ? ORDER BY position", (campaign.id,)
+        )
         return [row[0] for row in rows]
 
     def begin(self, run: int) -> Attempt:
@@ -102,7 +104,9 @@ class Night:
         """A run ends with a result; `figures` replaces single values of `FIGURES`."""
         attempt = self.begin(run)
         self.clock.advance(took_s - 2.0)
-        findings = [FindingRow("warmup_capped", "SUSPECT", "the warm-up reached its limit")] if verdict == "SUSPECT" else []
+        findings = (
+            [FindingRow("warmup_capped", "SUSPECT", "the warm-up reached its limit")] if verdict == "SUSPECT" else []
+        )
         with self.store.transaction() as tx:
             end_ok(tx, attempt, self.clock, verdict, [self._window()], metric_rows(figures), findings)
 
@@ -119,7 +123,9 @@ class Night:
         """The daemon was stopped under a run."""
         attempt = self.begin(run)
         with self.store.transaction() as tx:
-            end_without_fault(tx, attempt.id, run, self.clock, "interrupted", "the daemon was stopped", Queued(why="stop"))
+            end_without_fault(
+                tx, attempt.id, run, self.clock, "interrupted", "the daemon was stopped", Queued(why="stop")
+            )
 
     def close(self) -> None:
         """Close the database."""

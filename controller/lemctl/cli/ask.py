@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from lemctl.cli.state import daemon_pid
 from lemctl.clock import SystemClock
 from lemctl.errors import NoDaemon
 from lemctl.paths import Home
@@ -20,8 +21,6 @@ HOW_TO_START = "start it with `lemctl daemon start`"
 
 def ask_daemon(home: Home, verb: Verb, arguments: dict[str, Any]) -> Answer:
     """Ask, and wait for the answer. Raises `NoDaemon` when none runs, or when it ends before it answers."""
-    from lemctl.cli.state import daemon_pid
-
     if daemon_pid(home) is None:
         raise NoDaemon(f"no daemon runs on {home.root}; {HOW_TO_START}")
     with Store.open(home, "write") as store:

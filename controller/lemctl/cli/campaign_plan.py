@@ -108,8 +108,8 @@ def most_vram(plan: Plan, settings: Settings) -> tuple[VramNeed, dict[str, Any]]
 
 def _experiments(plan: Plan) -> list[dict[str, Any]]:
     return [
-        {"experiment": experiment.hash, "backend": experiment.backend, "model": experiment.model, "axes": experiment.axes}
-        for experiment in plan.experiments
+        {"experiment": one.hash, "backend": one.backend, "model": one.model, "axes": one.axes}
+        for one in plan.experiments
     ]
 
 

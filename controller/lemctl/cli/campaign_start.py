@@ -29,7 +29,9 @@ def start(
     executor: Executor = None,
     sets: Set = None,
     preset: Preset = None,
-    simulate: Annotated[bool, typer.Option("--simulate", help="No engine: events on a fast clock, kept apart.")] = False,
+    simulate: Annotated[
+        bool, typer.Option("--simulate", help="No engine: events on a fast clock, kept apart.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed of the simulation.")] = 0,
     faults: Annotated[bool, typer.Option("--faults", help="Let the simulation fail now and then.")] = False,
 ) -> int:

@@ -1,4 +1,4 @@
-"""The checks of `lemctl doctor`. Each looks at one thing and says what it found; none changes anything but a probe file."""
+"""The checks of `lemctl doctor`: each looks at one thing and says what it found."""
 
 from __future__ import annotations
 
@@ -139,9 +139,9 @@ def _lock_folder(settings: Settings) -> Check:
 def _clock() -> Check:
     is_set = time.time() > NOT_BEFORE_UNIX_S
     has_boot = boot_id() != "unknown"
-    detail = "set" if is_set else "was never set"
-    detail += ", boot id readable" if has_boot else ", no boot id: monotonic times of different boots cannot be told apart"
-    return Check("clock", is_set and has_boot, detail, "timedatectl set-ntp true")
+    said = "set" if is_set else "was never set"
+    boot = "boot id readable" if has_boot else "no boot id: times of different boots cannot be told apart"
+    return Check("clock", is_set and has_boot, f"{said}, {boot}", "timedatectl set-ntp true")
 
 
 def _docker() -> Iterator[Check]:
@@ -175,7 +175,8 @@ def _interpreters() -> Iterator[Check]:
         absent = _absent_modules(interpreter, modules)
         variable = f"LEM_PYTHON_{name.upper()}"
         if absent is None:
-            yield Check(f"engine {name}", False, f"{interpreter} does not run", f"export {variable}=/path/to/python", False)
+            fix = f"export {variable}=/path/to/python"
+            yield Check(f"engine {name}", False, f"{interpreter} does not run", fix, is_needed=False)
             continue
         detail = interpreter + (f": no {', '.join(absent)}" if absent else "")
         fix = f"pip install 'lemctl[{name}]', or export {variable}=/path/to/a/python/with/it"
@@ -205,5 +206,6 @@ def _gpu() -> Check:
         finally:
             probe.close()
     except (NvmlUnavailableError, GpuLostError) as error:
-        return Check("GPU", False, f"no GPU: energy will be absent ({error})", "install the NVIDIA driver", is_needed=False)
+        detail = f"no GPU: energy will be absent ({error})"
+        return Check("GPU", False, detail, "install the NVIDIA driver", is_needed=False)
     return Check("GPU", bool(names), ", ".join(names) or "the driver finds none", "see `nvidia-smi`", is_needed=False)

@@ -48,7 +48,10 @@ def start() -> None:
 def stop(
     timeout: Annotated[float, typer.Option(help="Seconds to wait for its end.")] = STOP_TIMEOUT_S,
 ) -> None:
-    """End the daemon; the run under way goes back to the queue, without a penalty."""
+    """End the daemon.
+
+    The run under way goes back to the queue, without a penalty.
+    """
     import os
     import signal
 
@@ -62,7 +65,9 @@ def stop(
     until = time.monotonic() + timeout
     while daemon_pid(at) is not None:
         if time.monotonic() > until:
-            raise LemctlError(f"the daemon (pid {pid}) has not ended within {timeout:g} s; `kill -9 {pid}` loses nothing")
+            raise LemctlError(
+                f"the daemon (pid {pid}) has not ended within {timeout:g} s; `kill -9 {pid}` loses nothing"
+            )
         time.sleep(POLL_S)
     say("daemon ended")
 

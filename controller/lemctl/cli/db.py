@@ -31,7 +31,10 @@ def check(json: Json = False) -> int:
 
 @app.command("backup")
 def backup() -> None:
-    """Copy the database into the backups folder; a running daemon is not disturbed."""
+    """Copy the database into the backups folder.
+
+    A running daemon is not disturbed.
+    """
     from lemctl.store.database import backup as back_up
 
     out(str(back_up(home())))
@@ -39,7 +42,7 @@ def backup() -> None:
 
 @app.command("open")
 def open_() -> int:
-    """Open the database read-only in a shell, where sqlite3 or datasette is there."""
+    """Open the database read-only, in sqlite3 or datasette."""
     database = home().database
     if not database.exists():
         raise NotFound(f"{database} does not exist; begin with `lemctl campaign start FILE`")

@@ -30,7 +30,7 @@ def run_ended_line(line: RunLine, number: int, total: int) -> str:
         shown = [(column, line.figures.get(column.metric)) for column in RUN_COLUMNS]
         figures = ", ".join(f"{column.header} {column.show(value)}" for column, value in shown if value is not None)
         return f"{lead} {line.verdict}{took}" + (f": {figures}" if figures else "")
-    why = f": {line.fault}: {clipped(line.message or '', MESSAGE_WIDTH)}" if line.status == "Failed" and line.fault else ""
+    why = f": {line.fault}: {clipped(line.message or '', MESSAGE_WIDTH)}" if line.status == "Failed" else ""
     return f"{lead} {line.status.lower()}{took}{why}"
 
 
@@ -44,7 +44,8 @@ def lane_lines(topics: dict[str, dict[str, Any]], now_s: float) -> list[str]:
         if not topic.startswith("lane:") or body.get("run") is None:
             continue
         retried = f", attempt {body['attempt']}" if (body.get("attempt") or 1) > 1 else ""
-        parts = [f"run {body['run']} of {body.get('campaign')}, cycle {body.get('cycle')}{retried}: {body.get('phase')}"]
+        run = f"run {body['run']} of {body.get('campaign')}, cycle {body.get('cycle')}{retried}"
+        parts = [f"{run}: {body.get('phase')}"]
         if (since_s := seconds_since(body.get("since_utc"), now_s)) is not None:
             parts[0] += f" for {duration(since_s)}"
         if body.get("phase") in ("warmup", "window"):

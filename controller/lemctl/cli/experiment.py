@@ -29,7 +29,7 @@ def _group() -> None:
 
 @app.command("run")
 def run(
-    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Campaign file to begin from.")] = None,
+    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="Campaign file to begin from.")] = None,
     model: Annotated[str | None, typer.Option(help="hf:ORG/NAME (or ORG/NAME), path:NAME, random:{...}.")] = None,
     dataset: Annotated[str | None, typer.Option("--dataset", "-d", help="file:NAME, or random.")] = None,
     prompts: Annotated[int | None, typer.Option("--prompts", "-n", help="How many prompts.")] = None,
@@ -88,7 +88,7 @@ def _from_options(overrides: dict[str, str], preset: str | None, settings: Setti
     if "model" not in overrides:
         raise UsageMistake("which model? --model hf:ORG/NAME, --model path:NAME, or a campaign file")
     if "workload.dataset" not in overrides:
-        raise UsageMistake("which prompts? --dataset file:NAME, or --dataset random --set workload.random.input_len=512")
+        raise UsageMistake("which prompts? -d file:NAME, or -d random --set workload.random.input_len=512")
     chosen = json.dumps([sorted(overrides.items()), preset])
     name = f"experiment-{hashlib.sha256(chosen.encode()).hexdigest()[:8]}"
     return plan_text(json.dumps({"name": name}), "options", overrides, preset, settings)

@@ -23,12 +23,11 @@ BUILD_FILE = "build.yaml"
 
 @app.command("build")
 def build(
-    backends: Annotated[list[str] | None, typer.Argument(metavar="[BACKEND]...", help="Default: all that can be.")] = None,
+    backends: Annotated[list[str] | None, typer.Argument(metavar="BACKEND", help="Default: all that can be.")] = None,
 ) -> None:
     """Build the images of backends. Build arguments come from the environment."""
     import os
 
-    from lemctl.cli import terminal
     from lemctl.engines.containers import Containers
     from lemctl.engines.errors import ContainerFault
 
@@ -41,7 +40,7 @@ def build(
         arguments = ("BASE_IMAGE", "WHEELS_IMAGE", "PIP_OPTS", "VARIANT", "LEM_BUILD_INPUTS")
         variables |= {name: os.environ[name] for name in arguments if name in os.environ}
         try:
-            Containers().build(row.build_context / BUILD_FILE, variables, (lambda _: None) if terminal.is_quiet else out)
+            Containers().build(row.build_context / BUILD_FILE, variables, say)
         except ContainerFault as fault:
             last = "\n".join(fault.detail.splitlines()[-10:])
             raise PreflightRefused(fault.message + (f"\n{last}" if last else "")) from fault
@@ -58,7 +57,8 @@ def list_(json: Json = False) -> None:
 
     rows: list[dict[str, Any]] = []
     for row in _backends():
-        body: dict[str, Any] = {"backend": row.name, "image": row.image_ref, "id": None, "size_bytes": None, "note": None}
+        body: dict[str, Any] = {"backend": row.name, "image": row.image_ref}
+        body |= {"id": None, "size_bytes": None, "note": None}
         try:
             facts = Containers().image_facts(row.image_ref)
         except ContainerFault as fault:
@@ -94,7 +94,7 @@ def prefetch(
     sets: Set = None,
     preset: Preset = None,
 ) -> None:
-    """Fetch a campaign's models and prepare its prompts, before the night."""
+    """Fetch a campaign's models and prepare its prompts."""
     from lemctl.cli.campaign_file import executor_named, read_plan
     from lemctl.engines.prepared import missing
     from lemctl.settings import load_settings
@@ -111,18 +111,17 @@ def prefetch(
 
 
 def prefetch_plan(plan: Plan, settings: Settings, executor: str) -> None:
-    """Prefetch with its steps printed: each once on a terminal's line, else one line for each change."""
+    """Prefetch, with its steps printed; where nobody looks, a step that merely grows is printed once."""
     from lemctl.engines.prefetch import Step, prefetch
 
-    last = ""
+    said = ""
 
     def show(step: Step) -> None:
-        nonlocal last
-        share = f" {step.done / step.total:.0%}" if step.total and step.total > 1 else ""
-        line = f"{step.step}: {step.message}{share}"
-        if line != last and (is_terminal() or step.message != last.partition(": ")[2].rpartition(" ")[0]):
-            say(line)
-        last = line
+        nonlocal said
+        if (line := f"{step.step}: {step.message}") != said or is_terminal():
+            share = f" ({step.done / step.total:.0%})" if step.total and step.total > 1 else ""
+            say(line + share)
+        said = line
 
     prefetch(plan, settings, executor, show)
 

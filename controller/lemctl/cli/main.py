@@ -1,11 +1,12 @@
 """The console entry: finds the noun, loads its module alone, and turns every error into one line and an exit code.
 
-`lemctl --help` and `--version` are answered from here without the command-line library: they are typed most often, and
-its import costs more than everything else in them.
+`lemctl`, `--help`, `--version` and plain `status` are answered without the command-line library: they are typed most
+often, and its import costs more than everything else in them.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -14,8 +15,6 @@ from lemctl.cli.nouns import NOUNS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from typer.core import TyperCommand, TyperGroup
 
 COMPLETION_VARIABLE = "_LEMCTL_COMPLETE"
 _COMPLETION_OPTIONS = ("--install-completion", "--show-completion")
@@ -36,6 +35,9 @@ EXIT_CODES = {
 
 def main() -> None:
     """Entry point of the console script."""
+    # Most commands live for a moment: collecting garbage and looking for plugins would cost them a tenth of a second.
+    gc.set_threshold(100_000)
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     sys.exit(run(sys.argv[1:]))
 
 
@@ -74,6 +76,11 @@ def _dispatch(words: list[str]) -> int:
         from lemctl.errors import UsageMistake
 
         raise UsageMistake(f"no command {noun!r}{nearest(noun, NOUNS)}; `lemctl --help` lists all")
+    if noun == "status" and rest in ([], ["--json"]):
+        from lemctl.cli.status_view import show_status
+
+        show_status(json=bool(rest))
+        return 0
     return _run_noun(noun, rest)
 
 
@@ -82,8 +89,14 @@ def _run_noun(noun: str, rest: list[str]) -> int:
 
     import typer
 
-    app = importlib.import_module(NOUNS[noun].module).app
-    return _invoke(typer.main.get_command(app), rest, f"lemctl {noun}")
+    command = typer.main.get_command(importlib.import_module(NOUNS[noun].module).app)
+    # Without the library's own handling of errors and broken pipes: that is `run`'s business.
+    try:
+        with command.make_context(f"lemctl {noun}", rest) as context:
+            code = command.invoke(context)
+    except typer.Exit as end:
+        code = end.exit_code
+    return code if isinstance(code, int) else 0
 
 
 def _run_whole(words: list[str]) -> int:
@@ -93,18 +106,6 @@ def _run_whole(words: list[str]) -> int:
 
     app = typer.main.get_command(whole_app())
     return int(app.main(args=words, prog_name="lemctl", standalone_mode=False) or 0)
-
-
-def _invoke(command: TyperCommand | TyperGroup, words: list[str], name: str) -> int:
-    """Run it without the library's own handling of errors: that is `run`'s business."""
-    import typer
-
-    try:
-        with command.make_context(name, words) as context:
-            code = command.invoke(context)
-    except typer.Exit as end:
-        code = end.exit_code
-    return code if isinstance(code, int) else 0
 
 
 def _take_global_options(words: list[str]) -> tuple[list[str], bool]:

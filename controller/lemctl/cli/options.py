@@ -7,9 +7,10 @@ from typing import Annotated, Any
 import typer
 
 from lemctl.errors import UsageMistake
+from lemctl.report.figures import axis_value
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, with the version of its schema.")]
-Campaign = Annotated[str | None, typer.Argument(metavar="[NAME]", help="NAME or NAME#NUMBER; default the newest.")]
+Campaign = Annotated[str | None, typer.Argument(metavar="NAME", help="NAME or NAME#NUMBER; default the newest.")]
 NamedCampaign = Annotated[str, typer.Argument(metavar="NAME", help="NAME, or NAME#NUMBER for an older one.")]
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a dotted key of the file. Repeatable.")
@@ -17,7 +18,8 @@ Set = Annotated[
 Preset = Annotated[str | None, typer.Option(help="Preset to use instead of the file's.")]
 Executor = Annotated[str | None, typer.Option(metavar="docker|local", help="Where engines run; default the settings'.")]
 Where = Annotated[
-    list[str] | None, typer.Option("--where", metavar="KEY=VALUE", help="Only where a swept key has a value. Repeatable.")
+    list[str] | None,
+    typer.Option("--where", metavar="KEY=VALUE", help="Only where a swept key has a value. Repeatable."),
 ]
 
 
@@ -29,7 +31,7 @@ def new_app(help_text: str) -> typer.Typer:
         pretty_exceptions_enable=False,
         no_args_is_help=True,
         add_completion=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
     )
 
 
@@ -54,10 +56,6 @@ def matches(axes: dict[str, Any], backend: str, where: dict[str, str]) -> bool:
                 return False
             continue
         found = [value for name, value in axes.items() if name == key or name.endswith("." + key)]
-        if not any(_written(value) == wanted for value in found):
+        if not any(axis_value(value) == wanted for value in found):
             return False
     return True
-
-
-def _written(value: Any) -> str:
-    return {True: "true", False: "false", None: "null"}.get(value, str(value)) if isinstance(value, bool | None) else str(value)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from lemctl.cli.describe import campaign_ended_line, lane_lines, run_ended_line
+from lemctl.cli.state import daemon_pid
 from lemctl.cli.terminal import is_terminal, out, say, warn
 from lemctl.errors import NoDaemon
 from lemctl.paths import Home
@@ -56,8 +57,6 @@ def wait_for_end(home: Home, campaign_id: int) -> int:
 
 
 def _follow(store: Store, home: Home, campaign_id: int, view: View) -> CampaignRow:
-    from lemctl.cli.state import daemon_pid
-
     connection = store.connection
     seen, version, looked_at_s = last_transition(connection), None, time.monotonic()
     campaign = campaign_by_id(connection, campaign_id)

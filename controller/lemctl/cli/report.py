@@ -23,7 +23,9 @@ def report(
     name: Campaign = None,
     format_: Annotated[str, typer.Option("--format", metavar="text|csv|json", help="Form of the report.")] = "text",
     json: Json = False,
-    every: Annotated[bool, typer.Option("--all", help="Every metric, with median, spread and bootstrap interval.")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Every metric, with median, spread and bootstrap interval.")
+    ] = False,
     include_suspect: Annotated[
         bool, typer.Option("--include-suspect", help="Average SUSPECT results too. INVALID ones never are.")
     ] = False,
@@ -34,9 +36,7 @@ def report(
     print_report(name, form="json" if json else format_, every=every, include_suspect=include_suspect)
 
 
-def print_report(
-    name: str | None, *, form: str = "text", every: bool = False, include_suspect: bool = False
-) -> None:
+def print_report(name: str | None, *, form: str = "text", every: bool = False, include_suspect: bool = False) -> None:
     """Read and print; `form` is text, csv or json."""
     from lemctl.report.export import csv_report
     from lemctl.report.text import text_report

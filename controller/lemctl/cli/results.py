@@ -30,7 +30,9 @@ def list_(
     status: Annotated[str | None, typer.Option(help="Queued, Running, Done, Failed, ...")] = None,
     verdict: Annotated[str | None, typer.Option(help="VALID, SUSPECT or INVALID.")] = None,
     backend: Annotated[str | None, typer.Option(help="Of one backend.")] = None,
-    experiment: Annotated[str | None, typer.Option(metavar="HASH", help="Of one experiment; a beginning will do.")] = None,
+    experiment: Annotated[
+        str | None, typer.Option(metavar="HASH", help="Of one experiment; a beginning will do.")
+    ] = None,
     where: Where = None,
     limit: Annotated[int, typer.Option(help="At most so many, newest first.")] = 50,
     json: Json = False,
@@ -59,7 +61,8 @@ def list_(
     if json:
         out_json("runs", runs=[line.to_json() for line in lines])
         return
-    header = ["run", "campaign", "experiment", "what", "cycle", "status", "took", *(c.header for c in RUN_COLUMNS), "verdict"]
+    figures = [column.header for column in RUN_COLUMNS]
+    header = ["run", "campaign", "experiment", "what", "cycle", "status", "took", *figures, "verdict"]
     rows = [
         [
             str(line.run),
@@ -82,7 +85,7 @@ def show(
     run: Annotated[int, typer.Argument(metavar="RUN", help="Number of the run.")],
     json: Json = False,
 ) -> None:
-    """One run: attempts, figures, windows, findings, environment, transitions."""
+    """Everything that was recorded of one run."""
     from lemctl.report.run import run_text
     from lemctl.store.read_results import run_in_full
 
@@ -97,7 +100,9 @@ def show(
 @app.command("export")
 def export(
     campaign: Campaign = None,
-    format_: Annotated[str, typer.Option("--format", metavar="csv|json", help="csv, or json: one object a line.")] = "csv",
+    format_: Annotated[
+        str, typer.Option("--format", metavar="csv|json", help="csv, or json: one object a line.")
+    ] = "csv",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; default stdout.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Every campaign of the database.")] = False,
 ) -> None:

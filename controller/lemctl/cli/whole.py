@@ -1,4 +1,4 @@
-"""All nouns as one Typer app: for shell completion and the generated documentation, which need every command at once."""
+"""All nouns as one Typer app, for what needs every command at once: shell completion, the generated documentation."""
 
 from __future__ import annotations
 

@@ -48,8 +48,9 @@ TEXT_BACKEND = "pytorch"
 SERVICE = "prefetch"
 #: What a fetching process may see of our environment.
 ALLOWED_ENVIRONMENT = (
-    "PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "HF_TOKEN", "HF_ENDPOINT", "HTTPS_PROXY", "HTTP_PROXY",
-    "NO_PROXY", "https_proxy", "http_proxy", "no_proxy", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE",
+    "PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "HF_TOKEN", "HF_ENDPOINT",
+    "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "https_proxy", "http_proxy", "no_proxy",
+    "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE",
 )  # fmt: skip
 _MOUNT = Path("/lem")
 
@@ -264,7 +265,7 @@ def _mounted(path: Path, settings: Settings) -> Path:
 
 
 def _let_engines_read(settings: Settings, fetched: Sequence[Path | None]) -> None:
-    """Containers of root run as another user: what was prepared is made readable. The state folder itself stays 0700."""
+    """Containers of root run as another user: what was prepared is made readable. The state folder stays 0700."""
     folders = [settings.paths.prompts, *(folder for folder in fetched if folder is not None and folder.is_dir())]
     for folder in folders:
         for path in (folder, *folder.rglob("*")):

@@ -15,7 +15,7 @@ from lemctl.judge.statistics import Summary, summarise, t_interval
 from lemctl.store.read_results import Figure, RunResult
 
 ALL_SUSPECT = "every result is SUSPECT; `--include-suspect` averages them"
-NO_RESULT = "no result yet"
+NO_RESULT = "no result"
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ class Cell:
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON types."""
-        names = ("experiment", "backend", "model", "axes", "planned", "done", "counted", "discarded", "verdicts", "invalid")
-        body = {name: getattr(self, name) for name in (*names, "statuses")}
+        names = ("experiment", "backend", "model", "axes", "planned", "done", "counted", "discarded")
+        body = {name: getattr(self, name) for name in (*names, "verdicts", "invalid", "statuses")}
         return body | {"figures": {name: figure.to_json() for name, figure in self.figures.items()}}
 
 

@@ -1,4 +1,4 @@
-"""How a figure is written: three significant digits or more where they mean something, with its unit, `—` where absent."""
+"""How a figure is written: three significant digits or more where they mean something, `—` where it is absent."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ def number(value: float | None) -> str:
     magnitude = abs(value)
     if magnitude == 0:
         return "0"
+    if value == int(value) and magnitude < 1e7:
+        return f"{value:,.0f}"
     if magnitude >= 1e7 or magnitude < 1e-4:
         return f"{value:.3g}"
     if magnitude >= 1000:

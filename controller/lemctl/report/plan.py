@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from lemctl.campaign.estimate import Estimate, Phases
 from lemctl.campaign.plan import Plan
 from lemctl.campaign.vram import MARGIN, VramNeed
-from lemctl.engines.prepared import Missing
 from lemctl.lines import duration, plural, size
 from lemctl.report.figures import axes_line, axis_names, axis_value
 from lemctl.report.table import clipped, table
@@ -26,6 +25,17 @@ GAPS_SHOWN = 5
 LINE_WIDTH = 110
 
 
+class Gap(Protocol):
+    """Something that the plan needs and this host has not; `fix` None: `lemctl images prefetch FILE`."""
+
+    @property
+    def what(self) -> str: ...  # noqa: D102
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def fix(self) -> str | None: ...  # noqa: D102
+
+
 @dataclass(frozen=True)
 class PlanView:
     """A plan with everything known of it beforehand. `free_bytes` is the disk's free space where the state lies."""
@@ -36,7 +46,7 @@ class PlanView:
     has_sensors: bool
     vram: VramNeed
     vram_axes: dict[str, Any]
-    gaps: Sequence[Missing]
+    gaps: Sequence[Gap]
     free_bytes: int
     file: str
 
@@ -89,7 +99,8 @@ def _head(view: PlanView) -> Iterator[str]:
     plan, estimate = view.plan, view.estimate
     experiments = len(plan.experiments)
     cycles = plan.document["cycles"]
-    yield f"campaign  {plan.name}: {plural(experiments, 'experiment')} x {plural(cycles, 'cycle')} = {estimate.runs:,} runs"
+    size_text = f"{plural(experiments, 'experiment')} x {plural(cycles, 'cycle')} = {estimate.runs:,} runs"
+    yield f"campaign  {plan.name}: {size_text}"
     for backend, runs in estimate.runs_by_backend.items():
         count = plural(estimate.experiments_by_backend[backend], "experiment")
         yield f"backend   {backend}: {runs:,} runs of {count}"
@@ -142,7 +153,7 @@ def _gaps(view: PlanView) -> Iterator[str]:
         yield f"          get it with `{fix}`"
 
 
-def _fix(gap: Missing, file: str) -> str:
+def _fix(gap: Gap, file: str) -> str:
     return gap.fix or f"lemctl images prefetch {file}"
 
 

@@ -39,7 +39,8 @@ def _attempt(attempt: dict[str, Any]) -> Iterator[str]:
         took = f" in {duration((attempt['ended_mono_ns'] - attempt['started_mono_ns']) / NS_PER_S)}"
     fault = f" ({attempt['fault']})" if attempt["fault"] else ""
     verdict = f", {attempt['verdict']}" if attempt["verdict"] else ""
-    yield f"attempt {attempt['number']}  {attempt['outcome'] or 'under way'}{fault}{verdict}{took}, lane {attempt['lane']}"
+    outcome = attempt["outcome"] or "under way"
+    yield f"attempt {attempt['number']}  {outcome}{fault}{verdict}{took}, lane {attempt['lane']}"
     if attempt["message"]:
         yield f"  {attempt['message']}"
     for finding in attempt["findings"]:
@@ -47,14 +48,17 @@ def _attempt(attempt: dict[str, Any]) -> Iterator[str]:
     session = attempt["session"]
     if session is not None:
         image = f", image {session['image_digest']}" if session["image_digest"] else ""
-        yield f"  session {session['uuid'][:8]}, executor {session['executor']}, isolation {session['isolation']}{image}"
+        how = f"executor {session['executor']}, isolation {session['isolation']}{image}"
+        yield f"  session {session['uuid'][:8]}, {how}"
         for name, version in ((session["hello"] or {}).get("packages") or {}).items():
             yield f"    {name} {version}"
     phases = attempt["facts"].get("phases") or {}
     if phases:
-        yield "  " + ", ".join(f"{name.removesuffix('_s')} {duration(value)}" for name, value in phases.items() if value is not None)
+        known = {name.removesuffix("_s"): value for name, value in phases.items() if value is not None}
+        yield "  " + ", ".join(f"{name} {duration(value)}" for name, value in known.items())
     for baseline in attempt["baselines"]:
-        figure = f"{number(baseline['power_w'])} W" if baseline["power_w"] is not None else f"{ABSENT} ({baseline['reason']})"
+        power_w = baseline["power_w"]
+        figure = f"{ABSENT} ({baseline['reason']})" if power_w is None else f"{number(power_w)} W"
         yield f"  baseline {baseline['kind']} {figure}"
     for window in attempt["windows"]:
         length_s = (window["t_end_mono_ns"] - window["t_begin_mono_ns"]) / NS_PER_S

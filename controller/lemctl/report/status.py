@@ -47,6 +47,11 @@ class LaneState:
     run: RunLine | None
     since_s: float | None
 
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON types."""
+        axes = self.run.axes if self.run else None
+        return {"name": self.name, **self.document, "since_s": self.since_s, "axes": axes}
+
 
 @dataclass(frozen=True)
 class Status:
@@ -83,10 +88,7 @@ class Status:
             },
             "campaigns": [campaign.to_json() for campaign in self.campaigns],
             "seconds_left": self.seconds_left,
-            "lanes": [
-                {"name": lane.name, **lane.document, "since_s": lane.since_s, "axes": lane.run.axes if lane.run else None}
-                for lane in self.lanes
-            ],
+            "lanes": [lane.to_json() for lane in self.lanes],
             "last_runs": [line.to_json() for line in self.last],
             "failures": [fault.to_json() for fault in self.faults],
             "home": self.home,
@@ -167,13 +169,14 @@ def _lane(lane: LaneState) -> Iterator[str]:
 
 
 def _last(lines: Sequence[RunLine]) -> str:
-    header = ["run", "what", "took", *(column.header for column in RUN_COLUMNS), "verdict"]
+    columns = [column for column in RUN_COLUMNS if any(line.figures.get(column.metric) is not None for line in lines)]
+    header = ["run", "what", "took", *(column.header for column in columns), "verdict"]
     rows = [
         [
             str(line.run),
             _what(line),
             duration(line.took_s) if line.took_s is not None else ABSENT,
-            *(column.show(line.figures.get(column.metric)) for column in RUN_COLUMNS),
+            *(column.show(line.figures.get(column.metric)) for column in columns),
             line.verdict or line.fault or line.outcome or line.status,
         ]
         for line in lines
@@ -182,7 +185,7 @@ def _last(lines: Sequence[RunLine]) -> str:
     room = max(8, WIDTH - sum(others) - 2 * (len(header) - 1))
     for row in rows:
         row[1] = clipped(row[1], room)
-    return table(header, rows, right=(0, 2, 3, 4, 5))
+    return table(header, rows, right=(0, *range(2, len(header) - 1)))
 
 
 def _what(line: RunLine) -> str:

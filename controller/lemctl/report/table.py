@@ -8,7 +8,9 @@ from unicodedata import combining
 Paint = Callable[[int, int, str], str]
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = (), paint: Paint | None = None) -> str:
+def table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = (), paint: Paint | None = None
+) -> str:
     """The table; `right` lists the columns that are figures. `paint(row, column, padded)` may add colour."""
     widths = [max(map(_width, column)) for column in zip(header, *rows, strict=True)]
 

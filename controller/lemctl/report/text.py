@@ -142,16 +142,26 @@ def _footer(report: Report) -> Iterator[str]:
     yield "n          results averaged of runs planned; ± is the half-width of the 95 % t-interval between runs"
     if any(figure.n == 1 for cell in report.cells for figure in cell.figures.values()):
         yield "           a single run has no interval"
-    shown = {column.metric: column.header for column in COLUMNS if _is_worth_a_column(column, report)}
-    for name, reasons in absent_reasons(report.cells).items():
-        if name in shown:
-            yield f"{ABSENT}          {shown[name]}: {'; '.join(reasons)}"
+    yield from _absences(report)
     if any(cell.figures["energy_per_output_token"].mean is not None for cell in report.cells):
         yield f"energy     {GAIN_NOTE}"
     for fault in report.faults:
         yield f"failed     {plural(fault.count, 'run')} {fault.fault}: {clipped(fault.message, MESSAGE_WIDTH)}"
         yield f"           see `lemctl logs {fault.newest_run}`"
     yield f"database   {report.database}"
+
+
+def _absences(report: Report) -> Iterator[str]:
+    """Why figures are absent: one line for each reason, with the columns it concerns."""
+    shown = [column for column in COLUMNS if _is_worth_a_column(column, report)]
+    concerned: dict[str, list[str]] = {}
+    reasons = absent_reasons(report.cells)
+    for column in shown:
+        for reason in reasons.get(column.metric, ()):
+            concerned.setdefault(reason, []).append(column.header)
+    for reason, headers in concerned.items():
+        what = "" if len(headers) == len(shown) else f"{', '.join(headers)}: "
+        yield f"{ABSENT}          {what}{reason}"
 
 
 def _minute(utc: str) -> str:

@@ -12,8 +12,8 @@ from lemctl.errors import NotFound
 from lemctl.store.queries import label_of
 
 EXPORT_COLUMNS = (
-    "host", "campaign", "run", "experiment", "backend", "model", "axes", "cycle", "run_status", "attempt", "attempt_uuid",
-    "outcome", "fault", "verdict", "started_utc", "metric", "value", "uncertainty", "unit", "reason",
+    "host", "campaign", "run", "experiment", "backend", "model", "axes", "cycle", "run_status", "attempt",
+    "attempt_uuid", "outcome", "fault", "verdict", "started_utc", "metric", "value", "uncertainty", "unit", "reason",
 )  # fmt: skip
 
 
@@ -92,7 +92,7 @@ def _campaign_figures(
 ) -> dict[int, dict[str, Figure]]:
     chosen = "" if metrics is None else f" AND m.name IN ({', '.join('?' * len(metrics))})"
     rows = connection.execute(
-        "SELECT a.run_id, m.name, m.value, m.uncertainty, m.unit, m.reason FROM runs r"
+        "SELECT a.run_id, m.name, m.value, m.uncertainty, m.unit, m.reason FROM runs r"  # noqa: S608 - marks only
         " JOIN attempts a ON a.run_id = r.id AND a.outcome = 'ok' JOIN metrics m ON m.attempt_id = a.id"
         f" WHERE r.campaign_id = ? AND r.status = 'Done'{chosen}",
         (campaign_id, *(metrics or ())),
@@ -107,8 +107,8 @@ def campaign_surroundings(connection: sqlite3.Connection, campaign_id: int) -> d
     """Where the results came from: `sessions` (distinct backend, executor, isolation, image, packages) and
     `environments` (kind -> distinct documents), as far as they were recorded."""
     sessions = connection.execute(
-        "SELECT DISTINCT s.backend, s.executor, s.isolation, s.image_digest, json_extract(s.hello, '$.packages') AS packages,"
-        " json_extract(s.hello, '$.python') AS python FROM sessions s"
+        "SELECT DISTINCT s.backend, s.executor, s.isolation, s.image_digest,"
+        " json_extract(s.hello, '$.packages') AS packages, json_extract(s.hello, '$.python') AS python FROM sessions s"
         " WHERE s.id IN (SELECT a.session_id FROM attempts a JOIN runs r ON r.id = a.run_id WHERE r.campaign_id = ?)"
         " ORDER BY s.backend",
         (campaign_id,),
@@ -136,15 +136,17 @@ def campaign_surroundings(connection: sqlite3.Connection, campaign_id: int) -> d
 def run_in_full(connection: sqlite3.Connection, run: int) -> dict[str, Any]:
     """Everything known of one run, as plain JSON types. Raises `NotFound`."""
     row = connection.execute(
-        "SELECT r.*, e.backend, e.model, e.spec, c.name, c.number FROM runs r JOIN experiments e ON e.hash = r.experiment"
-        " JOIN campaigns c ON c.id = r.campaign_id WHERE r.id = ?",
+        "SELECT r.*, e.backend, e.model, e.spec, c.name, c.number"
+        " FROM runs r JOIN experiments e ON e.hash = r.experiment JOIN campaigns c ON c.id = r.campaign_id"
+        " WHERE r.id = ?",
         (run,),
     ).fetchone()
     if row is None:
         raise NotFound(f"no run {run}; `lemctl results list` shows what there is")
     attempts = connection.execute("SELECT * FROM attempts WHERE run_id = ? ORDER BY number", (run,)).fetchall()
     transitions = connection.execute(
-        "SELECT from_status, to_status, data, at_utc, by FROM transitions WHERE entity = 'run' AND entity_id = ? ORDER BY id",
+        "SELECT from_status, to_status, data, at_utc, by FROM transitions"
+        " WHERE entity = 'run' AND entity_id = ? ORDER BY id",
         (run,),
     )
     return {

@@ -1,0 +1,78 @@
+"""What `lemctl status` shows: one screen from the database, with the daemon alive, dead or hung.
+
+Without the command-line library: this is the command typed most often, and it must answer at once.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from lemctl.cli.describe import seconds_since
+from lemctl.cli.state import daemon_pid, home
+from lemctl.cli.terminal import is_terminal, out, out_json
+from lemctl.report.columns import RUN_METRICS
+from lemctl.report.status import DaemonState, LaneState, Status, status_text
+from lemctl.store.database import Store
+from lemctl.store.queries import line_of_campaigns, list_campaigns
+from lemctl.store.read_status import faults, last_runs, live, run_lines, seconds_per_run
+
+if TYPE_CHECKING:
+    from lemctl.paths import Home
+
+LAST_RUNS = 5
+WATCH_EVERY_S = 1.0
+NOTHING_YET = "no campaigns yet; begin with `lemctl campaign start FILE`"
+
+
+def show_status(*, json: bool = False, watch: bool = False) -> None:
+    """Print it, with `watch` again every second until Ctrl-C."""
+    at = home()
+    if not at.database.exists():
+        out_json("status", home=str(at.root), campaigns=[]) if json else out(f"{NOTHING_YET} (state folder {at.root})")
+        return
+    with Store.open(at, "read") as store:
+        while True:
+            now = read_status(store, at)
+            if json:
+                out_json("status", **now.to_json())
+            else:
+                out(("\033[H\033[2J" if watch and is_terminal() else "") + status_text(now))
+            if not watch:
+                return
+            time.sleep(WATCH_EVERY_S)
+
+
+def read_status(store: Store, at: Home) -> Status:
+    """Everything that the screen shows, from one reading of the database."""
+    connection, now_s = store.connection, time.time()
+    campaigns = line_of_campaigns(connection) or list_campaigns(connection, 1)
+    first = campaigns[0] if campaigns else None
+    pid = daemon_pid(at)
+    topics = live(connection)
+    said = topics.get("daemon", {})
+    busy = [(topic, body) for topic, body in topics.items() if topic.startswith("lane:") and body.get("run")]
+    return Status(
+        daemon=DaemonState(
+            pid=pid,
+            heartbeat_age_s=None if pid is None else seconds_since(said.get("heartbeat_utc"), now_s),
+            waits_for=None if pid is None else said.get("waits_for"),
+        ),
+        campaigns=campaigns,
+        seconds_per_run=None if first is None else seconds_per_run(connection, first.id),
+        lanes=[] if pid is None else [_lane(store, topic, body, now_s) for topic, body in busy],
+        last=last_runs(connection, LAST_RUNS, RUN_METRICS),
+        faults=[] if first is None else faults(connection, first.id),
+        home=str(at.root),
+    )
+
+
+def _lane(store: Store, topic: str, body: dict[str, object], now_s: float) -> LaneState:
+    run, since = body.get("run"), body.get("since_utc")
+    found = run_lines(store.connection, (), run=run) if isinstance(run, int) else []
+    return LaneState(
+        name=topic.removeprefix("lane:"),
+        document=body,
+        run=found[0] if found else None,
+        since_s=seconds_since(since, now_s) if isinstance(since, str) else None,
+    )

@@ -1,0 +1,61 @@
+"""The reference pages: written from the code, complete, and never stale."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from lemctl.cli import docs
+from lemctl.cli.whole import whole_app
+
+
+def commands(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+    """Every command that can be typed, with its whole name."""
+    children = getattr(command, "commands", None)
+    if children is None:
+        yield name, command
+        return
+    for child, inner in children.items():
+        yield from commands(f"{name} {child}", inner)
+
+
+EVERY = dict(commands("lemctl", typer.main.get_command(whole_app())))
+
+
+@pytest.mark.parametrize("name", sorted(EVERY))
+def test_every_command_and_option_is_documented(name: str) -> None:
+    page = docs.cli_page()
+    assert f"### `{name}`" in page
+    section = page.split(f"### `{name}`\n", 1)[1].split("\n## ")[0].split("\n### ")[0]
+    for parameter in EVERY[name].params:
+        for option in parameter.opts if parameter.param_type_name == "option" else ():
+            assert f"`{option}`" in section
+        assert parameter.help, f"{name} {parameter.name} has no help"
+
+
+def test_the_pages_in_the_checkout_are_not_stale() -> None:
+    assert docs.stale() == [], "write them with `make docs`"
+
+
+def test_a_page_that_differs_is_found_stale(tmp_path: Path) -> None:
+    docs.write(tmp_path)
+    assert docs.stale(tmp_path) == []
+    (tmp_path / "schema.md").write_text("old")
+    (tmp_path / "metrics.md").unlink()
+    assert docs.stale(tmp_path) == ["schema.md", "metrics.md"]
+
+
+def test_the_schema_page_holds_every_table() -> None:
+    page = docs.schema_page()
+    for table in ("campaigns", "runs", "attempts", "metrics", "transitions", "live"):
+        assert f"## {table}\n" in page
+
+
+def test_pages_name_no_folder_of_the_machine_that_wrote_them() -> None:
+    for name, text in docs.pages().items():
+        assert str(Path.home()) not in text, name
+        assert str(docs.REFERENCE.parents[1]) not in text, name

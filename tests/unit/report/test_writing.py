@@ -1,0 +1,152 @@
+"""How figures, tables and screens are written."""
+
+from __future__ import annotations
+
+import pytest
+from test_cells import result
+
+from lemctl.report.columns import COLUMNS
+from lemctl.report.document import Report
+from lemctl.report.figures import axes_line, axis_names, axis_value, milliseconds, number
+from lemctl.report.status import DaemonState, LaneState, Status, status_text
+from lemctl.report.table import clipped, table
+from lemctl.report.text import GAIN_NOTE, text_report
+from lemctl.store.queries import RUN_STATUSES, CampaignRow
+from lemctl.store.read_status import FaultCount, RunLine
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (None, "—"),
+        (0.0, "0"),
+        (256.0, "256"),
+        (812.345, "812.3"),
+        (12345.6, "12,346"),
+        (0.4555, "0.456"),
+        (0.00412, "0.00412"),
+        (0.0000123, "1.23e-05"),
+        (5.11e12, "5.11e+12"),
+        (-3.14159, "-3.14"),
+    ],
+)
+def test_numbers(value: float | None, written: str) -> None:
+    assert number(value) == written
+
+
+@pytest.mark.parametrize(("value_s", "written"), [(None, "—"), (0.0123, "12.3 ms"), (1.234, "1.23 s"), (0.5, "500 ms")])
+def test_latencies(value_s: float | None, written: str) -> None:
+    assert milliseconds(value_s) == written
+
+
+def test_axis_names_are_as_short_as_they_can_be_told_apart() -> None:
+    keys = ["backend", "workload.load.batch_size", "vllm.engine.dtype", "engine.dtype"]
+    assert list(axis_names(keys).values()) == ["backend", "batch_size", "vllm.engine.dtype", "engine.dtype"]
+
+
+def test_axis_values_are_written_as_in_the_file() -> None:
+    assert axis_value(True) == "true"
+    assert axis_value(None) == "-"
+    assert axes_line({"workload.load.batch_size": 8, "engine.dtype": "float16"}) == "batch_size=8 dtype=float16"
+    assert axes_line({}) == "-"
+
+
+def test_a_table_is_aligned_and_cuts_nothing_off() -> None:
+    text = table(["name", "n"], [["a", "1"], ["longer", "1000"]], right=(1,))
+    assert text == "name       n\na          1\nlonger  1000"
+
+
+def test_a_clipped_line_is_one_line_and_says_that_it_was_cut() -> None:
+    assert clipped("one\n two", 20) == "one two"
+    assert clipped("abcdef", 4) == "abc…"
+
+
+def campaign(**changes: object) -> CampaignRow:
+    counts = dict.fromkeys(RUN_STATUSES, 0) | {"Done": 3, "Failed": 1, "Queued": 4}
+    row = CampaignRow(1, "demo", 1, "Active", None, "local", 0, None, "2026-01-05T22:00:00.000000Z", None, counts)
+    return CampaignRow(**{**{name: getattr(row, name) for name in row.__slots__}, **changes})  # type: ignore[arg-type]
+
+
+def report(energy: bool, executor: str = "local") -> Report:
+    from lemctl.report.cells import cells_of
+    from lemctl.store.read_results import Figure
+
+    one = result(80.0)
+    one.figures["energy_per_output_token"] = Figure(0.4 if energy else None, None, "J", None if energy else "no GPU")
+    surroundings = {"host": "h", "sessions": [], "environments": {}}
+    cells = cells_of([one], [column.metric for column in COLUMNS], include_suspect=False)
+    return Report(campaign(executor=executor), "benchmark", surroundings, cells, [], "/x/lem.db", False)
+
+
+def test_a_report_of_energy_says_what_the_sensor_is_worth() -> None:
+    assert GAIN_NOTE in text_report(report(energy=True))
+    assert GAIN_NOTE not in text_report(report(energy=False))
+
+
+def test_a_simulated_report_is_marked() -> None:
+    assert "SIMULATED" in text_report(report(energy=False, executor="simulate"))
+    assert "SIMULATED" not in text_report(report(energy=False))
+    assert report(energy=False, executor="simulate").to_json()["simulated"] is True
+
+
+def test_an_absent_figure_stands_as_a_dash_with_its_reason_below() -> None:
+    text = text_report(report(energy=False))
+    assert "J/out token: no GPU" in text
+
+
+LINE = RunLine(
+    run=413,
+    campaign="demo",
+    experiment="e1",
+    backend="pytorch",
+    axes={"workload.load.batch_size": 8, "engine.attn_implementation": "a rather long value that fills the line"},
+    cycle=2,
+    status="Running",
+    attempt=1,
+    outcome=None,
+    fault=None,
+    message=None,
+    verdict=None,
+    started_utc=None,
+    ended_utc=None,
+    took_s=63.0,
+    figures={"output_tokens_per_s": 812.0, "ttft_p50": 0.012, "energy_per_output_token": 0.455},
+)
+
+
+def status(**changes: object) -> Status:
+    lane = LaneState("gpu-1", {"run": 413, "cycle": 2, "phase": "cooling", "waits_for": "38 C (is 41 C)"}, LINE, 72.0)
+    standard: dict[str, object] = {
+        "daemon": DaemonState(4711, 0.3, None),
+        "campaigns": [campaign(), campaign(name="later", status="Waiting")],
+        "seconds_per_run": 60.0,
+        "lanes": [lane],
+        "last": [LINE],
+        "faults": [FaultCount("silent", 1, 398, "no sign of life for 60 s " * 10)],
+        "home": "/x",
+    }
+    return Status(**{**standard, **changes})  # type: ignore[arg-type]
+
+
+def test_status_says_what_the_lane_waits_for_and_how_long() -> None:
+    text = status_text(status())
+    assert "cooling for 1 min 12 s" in text
+    assert "waits for 38 C (is 41 C)" in text
+    assert "about 4 min 00 s left" in text
+    assert "see `lemctl logs 398`" in text
+
+
+def test_status_fits_eighty_columns() -> None:
+    assert max(map(len, status_text(status()).splitlines())) <= 80
+
+
+def test_a_hung_daemon_is_told_from_a_dead_and_a_living_one() -> None:
+    assert "hung" in status_text(status(daemon=DaemonState(4711, 300.0, None)))
+    assert "not running; runs are waiting" in status_text(status(daemon=DaemonState(None, None, None)))
+    assert "daemon    running, pid 4711" in status_text(status())
+
+
+def test_a_paused_campaign_says_why_and_how_to_go_on() -> None:
+    text = status_text(status(campaigns=[campaign(status="Paused", reason="3 failed in a row")]))
+    assert "3 failed in a row" in text
+    assert "`lemctl campaign resume demo`" in text
