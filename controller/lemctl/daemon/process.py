@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lemctl.clock import SystemClock, boot_id
 from lemctl.daemon.locks import FileLock, holder_text
@@ -18,6 +18,9 @@ from lemctl.paths import Home
 from lemctl.settings import Settings
 from lemctl.store import live
 from lemctl.store.database import Store, backup, prune_backups
+
+if TYPE_CHECKING:
+    from lemctl.daemon.serve import Flag
 
 SPAWN_TIMEOUT_S = 15.0
 #: How long the daemon waits for another program that writes to its database, before it stops.
@@ -93,9 +96,11 @@ def run(settings: Settings) -> int:
 
 def _serve(settings: Settings, store: Store, log: logging.Logger) -> None:
     from lemctl.daemon.recovery import recover
-    from lemctl.daemon.serve import Daemon
+    from lemctl.daemon.serve import Daemon, Flag
     from lemctl.daemon.world import Host
 
+    leave = Flag()
+    _leave_on_signals(leave)
     clock = SystemClock()
     host = Host(settings, store, clock, boot_id())
     found = recover(store, host.executors_to_sweep(), clock)
@@ -110,16 +115,17 @@ def _serve(settings: Settings, store: Store, log: logging.Logger) -> None:
         os.getpid(),
         settings.min_free_disk_mb,
         lambda: shutil.disk_usage(store.home.root).free / 1e6,
+        leave=leave,
     )
-
-    def leave(signal_number: int, frame: object) -> None:  # noqa: ARG001
-        daemon.leave.set()
-
-    signal.signal(signal.SIGTERM, leave)
-    signal.signal(signal.SIGINT, leave)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     daemon.serve()
     log.info("ended")
+
+
+def _leave_on_signals(leave: Flag) -> None:
+    """SIGTERM and SIGINT are obeyed at the next tick, a terminal that closes is none of the daemon's business."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: leave.set())
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def _keep_backup(home: Home, log: logging.Logger) -> None:

@@ -119,7 +119,7 @@ class Session:
             raise RunFailed("infra", f"no hello: {death.message}", death.detail) from death
 
     def _await_hello(self, cancel: Cancel) -> dict[str, Any]:
-        for event in self._listen("", HELLO_S, "infra", "the runner did not say hello", cancel):
+        for event in self._listen("", HELLO_S, "infra", "the runner did not say hello", cancel, cancel_s=0.0):
             if event.type == "hello":
                 theirs = event.data.get("contract")
                 if theirs != CONTRACT_VERSION:
@@ -135,7 +135,8 @@ class Session:
         """Send `run`, wait for `loaded`; its data. Raises `RunFailed`, `Interrupted`, `CancelledByPerson`."""
         self._send(Command("run", attempt, spec))
         limit_s = self.limits.start_s
-        for event in self._listen(attempt, limit_s, "timed_out", f"not loaded within {limit_s:.0f} s", cancel):
+        message = f"not loaded within {limit_s:.0f} s"
+        for event in self._listen(attempt, limit_s, "timed_out", message, cancel, cancel_s=0.0):
             on_event(event)
             if event.type == "loaded":
                 return event.data
@@ -240,8 +241,19 @@ class Session:
                 return event.data
         raise AssertionError("unreachable")
 
-    def _listen(self, attempt: str, limit_s: float, kind: FaultKind, message: str, cancel: Cancel) -> Iterator[Event]:
-        """Events of one wait, until the caller has what it waited for; every limit is kept here."""
+    def _listen(
+        self,
+        attempt: str,
+        limit_s: float,
+        kind: FaultKind,
+        message: str,
+        cancel: Cancel,
+        cancel_s: float = CANCEL_S,
+    ) -> Iterator[Event]:
+        """Events of one wait, until the caller has what it waited for; every limit is kept here.
+
+        A runner answers `cancel` at a batch boundary. Before there are batches it cannot: `cancel_s` 0 does not ask.
+        """
         began_at = time.monotonic()
         cancelled_at: float | None = None
         poll_s = POLL_MIN_S
@@ -262,8 +274,9 @@ class Session:
                 raise RunnerDied(death.kind, death.message, self.last_words())
             if cancel.event.is_set() and cancelled_at is None:
                 cancelled_at = now
-                self._send(Command("cancel", attempt or "none"))
-            if cancelled_at is not None and now - cancelled_at > CANCEL_S:
+                if cancel_s:
+                    self._send(Command("cancel", attempt))
+            if cancelled_at is not None and now - cancelled_at >= cancel_s:
                 self.end("cancel was not answered")
                 cancel.raise_if_set()
             self._refuse_silence()
