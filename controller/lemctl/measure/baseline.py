@@ -11,9 +11,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-#: Standard deviation of a normal distribution over its MAD, and of its median over that of its mean.
+#: Standard deviation of a normal distribution over its MAD.
 SD_PER_MAD = 1.4826
-MEDIAN_EFFICIENCY = math.sqrt(math.pi / 2)
 MIN_SAMPLES = 5
 
 
@@ -43,35 +42,43 @@ def estimate_baseline(powers_w: Sequence[float | None]) -> Baseline | NoBaseline
         return NoBaseline(f"{n} usable power readings, at least {MIN_SAMPLES} are needed")
     median = statistics.median(usable)
     mad = statistics.median(abs(power - median) for power in usable)
-    effective = effective_sample_size(usable)
+    correlations = autocorrelations(usable)
     # Coarse sensors repeat themselves until the MAD is 0, though they do scatter.
     sd = SD_PER_MAD * mad if mad > 0 else statistics.stdev(usable)
-    return Baseline(median, mad, MEDIAN_EFFICIENCY * sd / math.sqrt(effective), n, effective)
+    # Variance of the median of a correlated normal series: sd^2 / n times the sum of arcsin over all lags, which is
+    # pi / 2 for independent values. Correlation costs a median less than it costs a mean.
+    u_w = sd * math.sqrt((math.pi / 2 + 2 * math.fsum(math.asin(rho) for rho in correlations)) / n)
+    return Baseline(median, mad, u_w, n, effective_sample_size(n, correlations))
 
 
-def effective_sample_size(values: Sequence[float]) -> float:
-    """How many independent values a series is worth: n / (1 + 2 sum of autocorrelations), between 1 and n.
+def effective_sample_size(n: int, correlations: Sequence[float]) -> float:
+    """How many independent values the mean of `n` correlated ones is worth: n / (1 + 2 sum), between 1 and n."""
+    return min(float(n), max(1.0, n / (1.0 + 2.0 * math.fsum(correlations))))
 
-    The sum stops at the first pair of lags whose correlations add up to nothing (Geyer's initial positive sequence,
-    Statistical Science 7, 1992).
+
+def autocorrelations(values: Sequence[float]) -> list[float]:
+    """Autocorrelations from lag 1 on, as far as they say anything; empty for a series that does not vary.
+
+    They end before the first pair of lags that adds up to nothing (Geyer's initial positive sequence, Statistical
+    Science 7, 1992). A sum below zero is taken as none: a series is not worth more than its independent values.
     """
     n = len(values)
     mean = math.fsum(values) / n
     centred = [value - mean for value in values]
-    variance = math.fsum(value * value for value in centred) / n
-    if n < 4 or variance == 0:
-        return float(n)
+    variance = math.fsum(value * value for value in centred)
+    if variance == 0:
+        return []
 
     def correlation(lag: int) -> float:
-        return sum(a * b for a, b in zip(centred, centred[lag:], strict=False)) / n / variance
+        return sum(a * b for a, b in zip(centred, centred[lag:], strict=False)) / variance
 
-    total = -1.0
-    for lag in range(0, n // 2, 2):
-        pair = correlation(lag) + correlation(lag + 1)
-        if pair <= 0:
+    found: list[float] = []
+    for lag in range(1, n // 2, 2):
+        pair = [correlation(lag), correlation(lag + 1)]
+        if sum(pair) <= 0:
             break
-        total += 2 * pair
-    return min(float(n), max(1.0, n / max(total, 1e-9)))
+        found += pair
+    return found if sum(found) > 0 else []
 
 
 def combine_baselines(before: Baseline, after: Baseline) -> tuple[float, float]:

@@ -113,7 +113,8 @@ def _value_at(changes: Sequence[CounterTick], times_ns: Sequence[float], t_ns: i
     gained_mj = right.energy_mj - left.energy_mj
     slope = gained_mj / span_ns
     u_left, u_right = ((tick.t_mono_ns - tick.t_before_ns) / math.sqrt(12) for tick in (left, right))
-    u_time_mj = slope * math.hypot((1 - share) * u_left, share * u_right)
+    # Polls and ticks both keep time, so neighbouring ticks are found with nearly the same error: it adds up.
+    u_time_mj = slope * ((1 - share) * u_left + share * u_right)
     neighbours = [_slope(changes, times_ns, after - 2), _slope(changes, times_ns, after)]
     known = [slope, *(value for value in neighbours if value is not None)]
     step = max(known) - min(known)

@@ -7,7 +7,14 @@ from itertools import accumulate
 
 import pytest
 
-from lemctl.measure.baseline import Baseline, NoBaseline, combine_baselines, effective_sample_size, estimate_baseline
+from lemctl.measure.baseline import (
+    Baseline,
+    NoBaseline,
+    autocorrelations,
+    combine_baselines,
+    effective_sample_size,
+    estimate_baseline,
+)
 from lemctl.measure.energy import (
     CounterEnergy,
     NoEnergy,
@@ -166,8 +173,8 @@ def autocorrelated(n: int, phi: float, seed: int, sd: float = 1.0) -> list[float
 
 
 def test_the_effective_sample_size_shrinks_with_autocorrelation() -> None:
-    independent = [effective_sample_size(autocorrelated(300, 0.0, seed)) for seed in range(20)]
-    sticky = [effective_sample_size(autocorrelated(300, 0.8, seed)) for seed in range(20)]
+    independent = [effective_sample_size(300, autocorrelations(autocorrelated(300, 0.0, seed))) for seed in range(20)]
+    sticky = [effective_sample_size(300, autocorrelations(autocorrelated(300, 0.8, seed))) for seed in range(20)]
     assert sum(independent) / 20 == pytest.approx(300, rel=0.15)
     assert sum(sticky) / 20 == pytest.approx(300 * (1 - 0.8) / (1 + 0.8), rel=0.4)
 
