@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +20,10 @@ class Clock(Protocol):
 
     def monotonic_ns(self) -> int:
         """Nanoseconds on an axis that never steps; the same axis in every process and container of this boot."""
+        ...
+
+    def boottime_ns(self) -> int:
+        """As `monotonic_ns`, but running on while the host is suspended."""
         ...
 
     def utc(self) -> datetime:
@@ -36,6 +41,10 @@ class SystemClock:
     def monotonic_ns(self) -> int:
         """`time.monotonic_ns()`."""
         return time.monotonic_ns()
+
+    def boottime_ns(self) -> int:
+        """`CLOCK_BOOTTIME`."""
+        return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
     def utc(self) -> datetime:
         """Now, aware, UTC."""
@@ -60,6 +69,10 @@ class SimulatedClock:
         with self._lock:
             return self._mono0_ns + self._elapsed_ns
 
+    def boottime_ns(self) -> int:
+        """A simulated host is never suspended."""
+        return self.monotonic_ns()
+
     def utc(self) -> datetime:
         """Simulated wall time."""
         with self._lock:
@@ -76,6 +89,28 @@ class SimulatedClock:
         """Move time on."""
         with self._lock:
             self._elapsed_ns += max(0, round(seconds * 1e9))
+
+
+@dataclass(frozen=True)
+class ClockMark:
+    """All three clocks at one moment: what between two marks differs was a step or a suspend."""
+
+    mono_ns: int
+    boot_ns: int
+    utc: datetime
+
+    @classmethod
+    def now(cls, clock: Clock) -> ClockMark:
+        """This moment."""
+        return cls(clock.monotonic_ns(), clock.boottime_ns(), clock.utc())
+
+    def suspended_s(self, later: ClockMark) -> float:
+        """Seconds that the host slept between the marks."""
+        return ((later.boot_ns - self.boot_ns) - (later.mono_ns - self.mono_ns)) / 1e9
+
+    def step_s(self, later: ClockMark) -> float:
+        """Seconds by which the wall clock was set between the marks, sleep not counted."""
+        return (later.utc - self.utc).total_seconds() - (later.boot_ns - self.boot_ns) / 1e9
 
 
 def boot_id() -> str:

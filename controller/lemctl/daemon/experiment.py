@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from lemctl.cancel import Cancel
+from lemctl.clock import ClockMark
 from lemctl.daemon.instruments import BaselineKind, BaselineRecord, GateRecord, GateSpec
 from lemctl.daemon.judging import Judged, judge_attempt
 from lemctl.daemon.lanes import EngineNeed, Lane, OpenSession, engine_parts
@@ -21,11 +22,14 @@ from lemctl.daemon.tale import Tale
 from lemctl.engines.backends import BACKENDS
 from lemctl.engines.events import Finished
 from lemctl.engines.session import Limits
-from lemctl.errors import CancelledByPerson, CannotGoOn, Interrupted, Locked, PersonsMistake, RunFailed
-from lemctl.store import moves, read_runs, sessions
+from lemctl.errors import CancelledByPerson, CannotGoOn, FaultKind, Interrupted, Locked, PersonsMistake, RunFailed
+from lemctl.store import moves, read_runs, samples, sessions
 from lemctl.store.campaigns import QueuedRun, skip_cycles
 from lemctl.store.moves import Attempt
 from lemctl.store.status import Cancelled
+
+#: Failures by verdict: the engine is in good order and its figures are kept, flagged.
+JUDGED: tuple[FaultKind, ...] = ("invalid", "contaminated")
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ def run_experiment(run: QueuedRun, lane: Lane, world: World, cancel: Cancel) -> 
     try:
         judged = _attempt(run, lane, world, cancel, attempt, tale)
         if judged.verdict == "INVALID":
-            raise RunFailed("invalid", "; ".join(f.text for f in judged.findings if f.severity == "INVALID"))
+            raise _refused(judged)
         _save(lane, attempt, judged, tale)
     except (CannotGoOn, Locked):
         lane.end_session("failed", "the daemon cannot go on")
@@ -59,7 +63,7 @@ def run_experiment(run: QueuedRun, lane: Lane, world: World, cancel: Cancel) -> 
         lane.end_session("failed", str(end) or type(end).__name__)
         _end_without_fault(run, lane, attempt, end, tale)
     except RunFailed as fault:
-        if fault.kind != "invalid":
+        if fault.kind not in JUDGED:
             lane.end_session("failed", f"{fault.kind}: {fault.message}")
         _end_failed(run, lane, world, attempt, fault, tale)
     except Exception as error:  # noqa: BLE001 - the one place: whatever it was, it is recorded and the campaign goes on
@@ -77,6 +81,7 @@ def _attempt(run: QueuedRun, lane: Lane, world: World, cancel: Cancel, attempt: 
 
     tale.phase("starting")
     need = engine_need(run, lane, world)
+    unloaded = _deep_idle(run, lane, cancel, tale)
     opened = lane.engine(need, cancel)
     tale.engine(opened)
     with lane.store.transaction() as tx:
@@ -99,16 +104,22 @@ def _attempt(run: QueuedRun, lane: Lane, world: World, cancel: Cancel, attempt: 
     with lane.store.transaction() as tx:
         moves.to_running(tx, attempt, lane.clock)
     tale.phase("warmup")
+    mark = ClockMark.now(lane.clock)
     lane.instruments.begin_attempt(attempt.id)
     finished = opened.session.go(attempt.uuid, cancel, tale.on_event)
     watched = lane.instruments.end_attempt(finished.result.windows)
+    host = _host_evidence(mark, lane)
     tale.phase("baseline")
     after = _baseline("B2_after", spec, opened, lane, cancel, tale)
+    lane.instruments.rest()
 
     tale.phase("judging")
     tale.note(_facts(opened, loaded, finished, gate))
-    _keep_baselines(lane, attempt, [before, after])
-    judged = judge_attempt(spec, world.model_config(spec), finished, gate, [before, after], watched)
+    baselines = [unloaded, before, after]
+    _keep_baselines(lane, attempt, baselines)
+    peaks = lane.instruments.peaks(str(finished.result.effective.get("dtype", "")))
+    watched = replace(watched, quantities={**peaks, **watched.quantities})
+    judged = judge_attempt(spec, world.model_config(spec), finished, gate, baselines, watched, host)
     tale.judged = judged
     return judged
 
@@ -123,7 +134,7 @@ def engine_need(run: QueuedRun, lane: Lane, world: World) -> EngineNeed:
 
 
 def _gate(document: dict[str, Any], opened: OpenSession, lane: Lane, cancel: Cancel, tale: Tale) -> GateRecord:
-    spec = GateSpec(**document["gate"])
+    spec = GateSpec(**document["gate"], state=opened.uuid)
 
     def idle(seconds: float) -> None:
         opened.session.idle(cancel, seconds)
@@ -147,6 +158,38 @@ def _baseline(
     if kind != "B2_after":  # then the result stands already, and beats a cancel
         cancel.raise_if_set()
     return record
+
+
+def _deep_idle(run: QueuedRun, lane: Lane, cancel: Cancel, tale: Tale) -> BaselineRecord:
+    """B0, the device without a context: taken once per campaign, before the first engine."""
+    seconds: float = run.spec["measure"]["baseline_s"]
+    known = lane.unloaded.get(run.campaign.id)
+    if known is not None:
+        return known
+    if seconds == 0:
+        return BaselineRecord("B0", None, None, "not asked for")
+    if lane.open is not None:
+        return BaselineRecord("B0", None, None, "an engine of the campaign before was loaded")
+    record = lane.instruments.baseline("B0", seconds, lambda s: _wait(lane, cancel, s), tale.waits_for)
+    cancel.raise_if_set()
+    lane.unloaded[run.campaign.id] = record
+    return record
+
+
+def _wait(lane: Lane, cancel: Cancel, seconds: float) -> None:
+    lane.clock.wait(cancel.event, seconds)
+
+
+def _host_evidence(before: ClockMark, lane: Lane) -> dict[str, float]:
+    after = ClockMark.now(lane.clock)
+    return {"clock_step_s": before.step_s(after), "suspended_s": before.suspended_s(after)}
+
+
+def _refused(judged: Judged) -> RunFailed:
+    """An INVALID attempt as a failure: somebody else's work on the device has a kind of its own."""
+    reasons = [f for f in judged.findings if f.severity == "INVALID"]
+    kind: FaultKind = "contaminated" if any(f.code == "foreign_process" for f in reasons) else "invalid"
+    return RunFailed(kind, "; ".join(f.text for f in reasons))
 
 
 def _facts(opened: OpenSession, loaded: dict[str, Any], finished: Finished, gate: GateRecord) -> dict[str, Any]:
@@ -177,7 +220,7 @@ def _save(lane: Lane, attempt: Attempt, judged: Judged, tale: Tale) -> None:
 
 
 def _end_failed(run: QueuedRun, lane: Lane, world: World, attempt: Attempt, fault: RunFailed, tale: Tale) -> None:
-    judged = tale.judged if fault.kind == "invalid" else None
+    judged = tale.judged if fault.kind in JUDGED else None
     with lane.store.transaction() as tx:
         past = read_runs.past_attempts(tx, run.id, attempt.id)
         retry_max: int = run.campaign.document["retry"]["max"]
@@ -197,6 +240,8 @@ def _end_failed(run: QueuedRun, lane: Lane, world: World, attempt: Attempt, faul
             judged.metrics if judged else (),
             judged.findings if judged else (),
         )
+        if fault.kind == "gpu_lost":
+            samples.quarantine(tx, lane.gpus, fault.message, lane.clock)
         if fate.skip_experiment:
             reason = f"cycle {run.cycle} failed twice with {fault.kind}: {fault.message}"
             skip_cycles(tx, run.campaign, run.experiment, reason, lane.clock, "daemon")

@@ -12,6 +12,8 @@ from typing import Any, Literal, Protocol
 from lem_runner.protocol import WindowRecord
 from lemctl.cancel import Cancel
 from lemctl.judge.measured import Absent, BaselineName, Energy, Quantity, Scope
+from lemctl.measure.baseline import Baseline, combine_baselines, relative_shift
+from lemctl.thermal.gate import StartState
 
 BaselineKind = Literal["B0", "B1", "B2_before", "B2_after"]
 Tell = Callable[[str], None]
@@ -26,6 +28,8 @@ class GateSpec:
     kind: Literal["cool", "steady", "fixed"]
     max_s: float
     gap_s: float
+    #: Names what the GPU holds while it waits: `unloaded`, or the session whose model is loaded.
+    state: str = "unloaded"
 
 
 @dataclass(frozen=True)
@@ -34,9 +38,9 @@ class GateRecord:
 
     kind: str
     waited_s: float
-    start_state: Literal["cool", "warm", "steady", "gap"]
+    start_state: StartState
     note: str = ""
-    temperature_c: float | None = None
+    temps_c: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class BaselineRecord:
 
 @dataclass(frozen=True)
 class Watched:
-    """What the meters saw in the windows of one attempt; `evidence` are keyword arguments of `judge.verdict.Evidence`."""
+    """What the meters saw in the windows of one attempt; `evidence` are fields of `judge.verdict.Evidence`."""
 
     energy: Mapping[Scope, Energy | Absent] = field(default_factory=dict)
     quantities: Mapping[str, float | Absent] = field(default_factory=dict)
@@ -77,6 +81,18 @@ class Instruments(Protocol):
         """The tail is sampled, the rate falls back; what the windows held."""
         ...
 
+    def rest(self) -> None:
+        """Nothing is measured for a while."""
+        ...
+
+    def memory_obstacle(self, wait: Callable[[float], None]) -> str | None:
+        """After an engine's end: why the device is not free again, None when it is."""
+        ...
+
+    def peaks(self, precision: str) -> Mapping[str, float | Absent]:
+        """`peak_flops_per_s` and `peak_bytes_per_s` of the device in this precision."""
+        ...
+
     def close(self) -> None:
         """Stop the meters."""
         ...
@@ -92,12 +108,12 @@ class NoSensors:
     def gate(self, spec: GateSpec, idle: Idle, cancel: Cancel, tell: Tell) -> GateRecord:
         """The fixed gap, recorded as such; nothing to wait for in `steady`."""
         if spec.kind == "steady" or spec.gap_s == 0:
-            return GateRecord(spec.kind, 0.0, "steady" if spec.kind == "steady" else "gap", self.reason)
+            return GateRecord(spec.kind, 0.0, "ungated" if spec.kind == "steady" else "fixed", self.reason)
         tell(f"fixed gap of {spec.gap_s:g} s")
         began_ns = self._monotonic_ns()
         idle(spec.gap_s)
         cancel.raise_if_set()
-        return GateRecord(spec.kind, (self._monotonic_ns() - began_ns) / 1e9, "gap", self.reason)
+        return GateRecord(spec.kind, (self._monotonic_ns() - began_ns) / 1e9, "fixed", self.reason)
 
     def baseline(self, kind: BaselineKind, seconds: float, idle: Idle, tell: Tell) -> BaselineRecord:  # noqa: ARG002
         """Never waited for."""
@@ -110,18 +126,36 @@ class NoSensors:
         """Nothing was seen."""
         return Watched()
 
+    def rest(self) -> None:
+        """Nothing to slow down."""
+
+    def memory_obstacle(self, wait: Callable[[float], None]) -> str | None:  # noqa: ARG002
+        """A process that has ended has freed its memory."""
+        return None
+
+    def peaks(self, precision: str) -> Mapping[str, float | Absent]:  # noqa: ARG002
+        """None is known."""
+        absent = Absent(self.reason)
+        return {"peak_flops_per_s": absent, "peak_bytes_per_s": absent}
+
     def close(self) -> None:
         """Nothing to stop."""
 
 
 def baseline_quantity(records: list[BaselineRecord], name: BaselineName) -> Quantity | Absent:
-    """One baseline for the metrics: B2 is the mean of before and after, its uncertainty holds their difference."""
+    """One baseline for the metrics. B2 combines before and after; their difference enters its uncertainty."""
     found = [r for r in records if r.kind.lower().startswith(name)]
-    known = [(r.power_w, r.uncertainty_w or 0.0) for r in found if r.power_w is not None]
+    known = [Baseline(r.power_w, 0.0, r.uncertainty_w or 0.0, 0, 0.0) for r in found if r.power_w is not None]
     if not known:
         return Absent(found[0].reason or "not taken") if found else Absent(f"baseline {name.upper()} was not taken")
-    powers_w = [power_w for power_w, _ in known]
-    mean_w = sum(powers_w) / len(powers_w)
-    within_w = sum(u_w**2 for _, u_w in known) ** 0.5 / len(known)
-    between_w = (max(powers_w) - min(powers_w)) / 2
-    return Quantity(mean_w, (within_w**2 + between_w**2) ** 0.5)
+    if len(known) == 1:
+        return Quantity(known[0].power_w, known[0].u_w)
+    return Quantity(*combine_baselines(known[0], known[-1]))
+
+
+def baseline_shift(records: list[BaselineRecord]) -> float | None:
+    """Relative change of B2 across the attempt, None where one of the two is missing."""
+    powers_w = [r.power_w for kind in ("B2_before", "B2_after") for r in records if r.kind == kind]
+    if len(powers_w) != 2 or powers_w[0] is None or powers_w[1] is None:
+        return None
+    return relative_shift(powers_w[0], powers_w[1])

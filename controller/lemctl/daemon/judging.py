@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from lemctl.daemon.counting import count_work
-from lemctl.daemon.instruments import BaselineRecord, GateRecord, Watched, baseline_quantity
+from lemctl.daemon.instruments import BaselineRecord, GateRecord, Watched, baseline_quantity, baseline_shift
 from lemctl.engines.events import Finished
-from lemctl.judge.measured import Absent, Measured
+from lemctl.judge.measured import Absent, Energy, Measured
 from lemctl.judge.metrics import METRICS, evaluate
 from lemctl.judge.verdict import Evidence, Verdict, judge, worst
 from lemctl.store.moves import FindingRow, MetricRow, WindowRow
+
+#: A window of a minute or more must hold so many ticks of the energy counter.
+MIN_TICKS, LONG_WINDOW_S = 30, 60.0
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,12 @@ def judge_attempt(
     gate: GateRecord,
     baselines: Sequence[BaselineRecord],
     watched: Watched,
+    host: Mapping[str, Any],
 ) -> Judged:
-    """Every metric and every finding of one attempt. `spec` is the experiment's, `config` its model's, if at hand."""
+    """Every metric and every finding of one attempt. `spec` is the experiment's, `config` its model's, if at hand.
+
+    `host` is evidence that no meter of the device gives: steps of the clock, suspends.
+    """
     result = finished.result
     work = count_work(config, result.effective, spec["workload"]["load"]["batch_size"], finished.requests)
     measured = Measured(
@@ -41,10 +48,9 @@ def judge_attempt(
         requests=finished.requests,
         energy=watched.energy,
         baselines={name: baseline_quantity(list(baselines), name) for name in ("b0", "b1", "b2")},
-        peak_memory_bytes=_peak_memory(result.memory),
-        **{**work, **watched.quantities},  # type: ignore[arg-type]
+        **{"peak_memory_bytes": _peak_memory(result.memory), **work, **watched.quantities},  # type: ignore[arg-type]
     )
-    findings = judge(_evidence(spec, finished, gate, watched))
+    findings = judge(_evidence(spec, finished, gate, baselines, watched, host))
     rows = [
         MetricRow(name, None, METRICS[name].unit, reason=figure.reason)
         if isinstance(figure, Absent)
@@ -63,13 +69,21 @@ def judge_attempt(
     )
 
 
-def _evidence(spec: dict[str, Any], finished: Finished, gate: GateRecord, watched: Watched) -> Evidence:
+def _evidence(
+    spec: dict[str, Any],
+    finished: Finished,
+    gate: GateRecord,
+    baselines: Sequence[BaselineRecord],
+    watched: Watched,
+    host: Mapping[str, Any],
+) -> Evidence:
     workload, measure, result = spec["workload"], spec["measure"], finished.result
     fixed = workload["output"] == "fixed"
     answered = [r for r in finished.requests if r.stop not in ("error", "cancelled")]
     return Evidence(
         duration_s=sum(w.t_end_ns - w.t_begin_ns for w in result.windows) / 1e9,
         min_window_s=measure["window_s"],
+        min_ticks=MIN_TICKS if (measure["window_s"] or 0) >= LONG_WINDOW_S else None,
         requests=len(finished.requests),
         requests_failed=len(finished.requests) - len(answered),
         requests_of_wrong_length=(
@@ -77,8 +91,16 @@ def _evidence(spec: dict[str, Any], finished: Finished, gate: GateRecord, watche
         ),
         gate_capped=gate.start_state == "warm",
         warmup_capped=result.warmup.get("ended") == "capped",
+        baseline_shift=baseline_shift(list(baselines)),
+        headline_estimated=_is_estimated(watched),
         **watched.evidence,
+        **host,
     )
+
+
+def _is_estimated(watched: Watched) -> bool:
+    headline = watched.energy.get("gpu")
+    return isinstance(headline, Energy) and headline.basis == "estimated"
 
 
 def _peak_memory(memory: dict[str, Any]) -> float | Absent:

@@ -12,7 +12,7 @@ from typing import Any
 
 from lemctl.cancel import Cancel
 from lemctl.clock import Clock
-from lemctl.daemon.instruments import Instruments
+from lemctl.daemon.instruments import BaselineRecord, Instruments
 from lemctl.daemon.locks import FileLock, take_lane_locks
 from lemctl.engines.backends import Backend
 from lemctl.engines.executor import EngineSession, Executor, Place, engine_key
@@ -70,6 +70,8 @@ class Lane:
         self.boot_id = boot_id
         self.open: OpenSession | None = None
         self.closed = False
+        #: B0 by campaign: the device without any context.
+        self.unloaded: dict[int, BaselineRecord] = {}
         self._locks: list[FileLock] = []
 
     def lock(self, folder: Path) -> None:
@@ -84,7 +86,22 @@ class Lane:
             if self._serves(self.open, need):
                 return self.open
             self.end_session("ok", "another engine is due" if self.open.session.is_alive() else "it had died")
+        self._prove_free(cancel)
         return self._open_session(need, cancel)
+
+    def _prove_free(self, cancel: Cancel) -> None:
+        """The device's memory is back at its floor before another engine starts: else the container goes, and if that
+        does not help either, the device is kept out. Raises `RunFailed(gpu_lost)`."""
+
+        def wait(seconds: float) -> None:
+            self.clock.wait(cancel.event, seconds)
+            cancel.raise_if_set()
+
+        if self.instruments.memory_obstacle(wait) is None:
+            return
+        self._release()
+        if (obstacle := self.instruments.memory_obstacle(wait)) is not None:
+            raise RunFailed("gpu_lost", obstacle)
 
     def end_session(self, manner: str, reason: str) -> None:
         """End the open session, if any; `manner` "ok" asks it to leave, anything else ends it by force."""

@@ -10,7 +10,7 @@ from lemctl.cancel import Cancel
 from lemctl.clock import Clock, utc_text
 from lemctl.errors import PersonsMistake
 from lemctl.lines import plural
-from lemctl.store import campaigns, moves, read_runs
+from lemctl.store import campaigns, moves, read_runs, samples
 from lemctl.store.campaigns import Campaign
 from lemctl.store.commands import Answer, AskedCommand
 from lemctl.store.database import Transaction
@@ -84,6 +84,7 @@ def _resume(arguments: dict[str, Any], context: Context) -> Answer:
         ended = campaign.status.kind.lower()
         return Answer(2, f"{campaign.label} is {ended}: `lemctl campaign retry {campaign.label}` tries runs again")
     campaigns.reopen(tx, campaign, context.clock, "person")
+    samples.lift_quarantine(tx)
     return Answer(0, f"{campaign.label} goes on, {campaigns.describe_left(tx, campaign)}")
 
 

@@ -158,10 +158,15 @@ class Daemon:
             campaigns.settle(tx, campaigns.by_id(tx, campaign.id), self.clock)
 
     def _break(self, tx: Transaction, campaign: Campaign) -> None:
+        if campaign.status.kind != "Active" or not read_runs.has_queued(tx, campaign):
+            return
         consecutive: int = campaign.document["breaker"]["consecutive"]
-        fault = breaker_trips(read_runs.newest_faults(tx, campaign, consecutive), consecutive)
-        if fault is not None and campaign.status.kind == "Active" and read_runs.has_queued(tx, campaign):
-            reason = f"breaker: {consecutive} runs in a row failed with {fault}"
+        newest = read_runs.newest_faults(tx, campaign, consecutive)
+        fault = breaker_trips(newest, consecutive)
+        reason = None if fault is None else f"breaker: {consecutive} runs in a row failed with {fault}"
+        if newest[:1] == ["gpu_lost"]:
+            reason = "a GPU was lost: look after it, then resume"
+        if reason is not None:
             moves.move(tx, "campaign", campaign.id, CampaignPaused(reason=reason), utc_text(self.clock.utc()), "daemon")
 
     def _start_next(self) -> None:
@@ -191,8 +196,6 @@ class Daemon:
             return f"free disk: {free_mb:.0f} MB left, {self.min_free_disk_mb:.0f} MB needed"
         try:
             lane = self._lane_after_ours(campaign)
-            if lane is not self.lane and self.lane is not None:
-                self.lane.close("another lane is due")
             self.lane = lane
             return None
         except Locked as locked:

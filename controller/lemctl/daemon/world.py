@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
-from typing import Any
+import os
 
-from lem_runner.protocol import canonical_json
+from lemctl import __version__
 from lemctl.clock import Clock
 from lemctl.daemon.experiment import World
-from lemctl.daemon.instruments import Instruments, NoSensors
+from lemctl.daemon.gpu_instruments import GpuInstruments, is_ours
+from lemctl.daemon.instruments import NoSensors
 from lemctl.daemon.lanes import Lane, OpenSession
 from lemctl.engines.executor import Executor, LocalExecutor
 from lemctl.engines.prepared import locate, model_config
 from lemctl.engines.runner_copy import copy_runner
+from lemctl.errors import PreflightRefused, RunFailed
+from lemctl.measure.environment import describe_container, describe_host, describe_project
+from lemctl.measure.inventory import find_gpus
+from lemctl.measure.readings import GpuFacts, GpuLostError, NvmlUnavailableError, Sample
+from lemctl.measure.watch import SamplerProcess
 from lemctl.paths import runner_source
 from lemctl.settings import Settings
-from lemctl.store import sessions
+from lemctl.store import samples, sessions
 from lemctl.store.campaigns import Campaign
 from lemctl.store.database import Store
 
@@ -31,6 +36,10 @@ class Host:
         self._runner = copy_runner(runner_source(), settings.paths.runner)
         self._executors: dict[str, Executor] = {}
         self._lane: Lane | None = None
+        self._gpu_facts: list[GpuFacts] | None = None
+        self._why_no_gpu: str | None = None
+        self._host = describe_host(self._inventory())
+        self._project = describe_project(__version__)
 
     def world(self) -> World:
         """What experiments need."""
@@ -49,22 +58,83 @@ class Host:
         return [self._executor(name) for name in sorted({"local"} | in_use)]
 
     def lane_for(self, campaign: Campaign) -> Lane:
-        """The lane with the campaign's executor and devices, locked. One lane at a time: one measured run per host."""
-        lane = self._lane
-        gpus = self._gpus(campaign)
-        name = "-".join(["gpu", *(uuid[-8:] for uuid in gpus)]) if gpus else "cpu"
+        """The lane with the campaign's executor and devices, locked. One lane at a time: one measured run per host.
+
+        Raises `Locked` when another daemon owns a device, `PreflightRefused` when one is not there or kept out.
+        """
+        gpus = self._gpus(campaign.document["gpus"])
         executor = self._executor(campaign.executor)
-        if lane is None or lane.name != name or lane.executor is not executor or lane.closed:
-            lane = Lane(name, gpus, self._store, self._clock, executor, self._instruments(gpus), self._boot_id)
-            lane.lock(self._settings.lock_dir)
-            self._lane = lane
+        lane = self._lane
+        if lane is not None and not lane.closed:
+            if lane.gpus == gpus and lane.executor is executor:
+                return lane
+            lane.close("another lane is due")
+        self._lane = self._open_lane(gpus, executor)
+        return self._lane
+
+    def _open_lane(self, gpus: tuple[str, ...], executor: Executor) -> Lane:
+        name = "-".join(["gpu", *(uuid[-8:] for uuid in gpus)]) if gpus else "cpu"
+        no_sensors = NoSensors(self._why_no_gpu or "the campaign uses no GPU", self._clock.monotonic_ns)
+        lane = Lane(name, gpus, self._store, self._clock, executor, no_sensors, self._boot_id)
+        lane.lock(self._settings.lock_dir)
+        if gpus:
+            try:
+                lane.instruments = self._gpu_instruments(lane)
+            except BaseException:
+                lane.close("its meters did not start")
+                raise
         return lane
 
-    def _gpus(self, campaign: Campaign) -> tuple[str, ...]:  # noqa: ARG002
-        return ()
+    def _gpus(self, wanted: list[int | str] | None) -> tuple[str, ...]:
+        """UUIDs of the GPUs that a campaign names by index or UUID; by default the first one, or none."""
+        if wanted == []:
+            return ()
+        known = {facts.uuid: facts for facts in self._inventory()}
+        if wanted is None:
+            chosen = tuple(known)[:1]
+        else:
+            by_index = {facts.index: uuid for uuid, facts in known.items()}
+            chosen = tuple(by_index.get(name, str(name)) if isinstance(name, int) else name for name in wanted)
+            if absent := [name for name in chosen if name not in known]:
+                why = self._why_no_gpu or f"this host has {', '.join(known)}"
+                raise PreflightRefused(
+                    f"GPU {', '.join(absent)} is not here ({why}); change `gpus` in the campaign file"
+                )
+        for gpu, reason in samples.quarantined(self._store.connection, chosen).items():
+            raise PreflightRefused(
+                f"GPU {gpu} is kept out since it failed ({reason}); `lemctl campaign resume` lets it in"
+            )
+        return chosen
 
-    def _instruments(self, gpus: tuple[str, ...]) -> Instruments:  # noqa: ARG002
-        return NoSensors("this lane has no GPU", self._clock.monotonic_ns)
+    def _inventory(self) -> list[GpuFacts]:
+        """Asked once: a host's GPUs do not change under a running daemon, and asking takes a process."""
+        if self._gpu_facts is None:
+            try:
+                self._gpu_facts = find_gpus()
+                self._why_no_gpu = None if self._gpu_facts else "this host has no GPU"
+            except NvmlUnavailableError as error:
+                self._gpu_facts, self._why_no_gpu = [], f"no GPU sensors: {error}"
+        return self._gpu_facts
+
+    def _gpu_instruments(self, lane: Lane) -> GpuInstruments:
+        watched = tuple(facts.uuid for facts in self._inventory() if facts.uuid not in lane.gpus)
+        with self._store.transaction() as tx:
+            devices = {f.uuid: samples.know_device(tx, f.uuid, f.to_json()) for f in self._inventory()}
+
+        def keep(rows: list[Sample]) -> None:
+            samples.add_samples(self._store, devices, self._boot_id, rows)
+
+        def owns(pid: int) -> bool:
+            return is_ours(pid, os.getpid(), lane.open.container_id if lane.open else None)
+
+        sampler = SamplerProcess(lane.gpus, watched=watched, sink=keep)
+        try:
+            sampler.start()
+        except NvmlUnavailableError as error:
+            raise PreflightRefused(f"the GPU sampler does not start: {error}") from error
+        except GpuLostError as error:
+            raise RunFailed("gpu_lost", str(error)) from error
+        return GpuInstruments(sampler, lane.gpus, watched, self._clock, owns)
 
     def _executor(self, name: str) -> Executor:
         if name not in self._executors:
@@ -77,14 +147,13 @@ class Host:
         return self._executors[name]
 
     def _environments(self, opened: OpenSession) -> list[tuple[str, str, str]]:
-        container: dict[str, Any] = {
-            "backend": opened.need.backend.name,
-            "place": {k: v for k, v in opened.need.parts.items() if k not in ("engine", "model", "backend", "gpus")},
-            "runner": {k: v for k, v in opened.hello.items() if k not in ("pid", "boot_id")},
-        }
-        return [_environment("container", container)]
-
-
-def _environment(kind: str, document: dict[str, Any]) -> tuple[str, str, str]:
-    text = canonical_json(document)
-    return kind, hashlib.sha256(text.encode()).hexdigest()[:16], text
+        """What surrounds an attempt: (kind, hash, document) of host, container and project."""
+        parts, hello = opened.need.parts, opened.hello
+        container = describe_container(
+            image=parts.get("image"),
+            digest=parts.get("image_id"),
+            python=hello.get("python"),
+            packages=hello.get("packages", {}),
+            executor=parts["executor"],
+        )
+        return [(e.kind, e.hash, e.document) for e in (self._host, container, self._project)]

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import random
-import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from lem_runner.protocol import WindowRecord
 from lemctl.cancel import Cancel
 from lemctl.clock import SimulatedClock
+from lemctl.daemon.gating import wait_at_gate
 from lemctl.daemon.instruments import BaselineKind, BaselineRecord, GateRecord, GateSpec, Idle, Tell, Watched
-from lemctl.judge.measured import Energy
-from lemctl.simulate.device import SimulatedGpu
+from lemctl.judge.measured import Absent, Energy
 from lemctl.measure.readings import Reading
-from lemctl.thermal.gate import GateSettings, Reference, Wait
-from lemctl.thermal.loop import pass_gate
+from lemctl.simulate.device import SimulatedGpu
+from lemctl.thermal.gate import Reference
 
 _UUID = "GPU-simulated"
 COUNTER_TICK_S = 0.1
@@ -32,17 +31,8 @@ class SimulatedInstruments:
 
     def gate(self, spec: GateSpec, idle: Idle, cancel: Cancel, tell: Tell) -> GateRecord:
         """The real loop; its waits are the session's."""
-        idling = _Idling(self._clock, idle)
-        settings = GateSettings(kind=spec.kind, max_s=spec.max_s, gap_s=spec.gap_s)
-
-        def on_wait(wait: Wait, waited_s: float) -> None:
-            if waited_s % 30 < 1:
-                tell(wait.reason)
-
-        outcome = pass_gate(settings, self, idling, cancel.event, self._references, on_wait)
-        self._references = outcome.references
-        state = {"cool": "cool", "warm": "warm", "fixed": "gap", "ungated": "steady"}[outcome.start_state]
-        return GateRecord(spec.kind, outcome.waited_s, state, outcome.reason, outcome.temps_c.get(_UUID))  # type: ignore[arg-type]
+        record, self._references = wait_at_gate(spec, self, self._clock, idle, cancel, self._references, tell)
+        return record
 
     def latest(self) -> Mapping[str, Reading]:
         """One look at the sensor."""
@@ -75,18 +65,17 @@ class SimulatedInstruments:
         u_j = power_w * COUNTER_TICK_S / 12**0.5
         return Watched({"gpu": Energy(energy_j, u_j, "simulated counter")}, {"temperature_c": self._gpu.sensor_c()})
 
+    def rest(self) -> None:
+        """It always looks when asked."""
+
+    def memory_obstacle(self, wait: Callable[[float], None]) -> str | None:  # noqa: ARG002
+        """Computed engines hold no memory."""
+        return None
+
+    def peaks(self, precision: str) -> Mapping[str, float | Absent]:  # noqa: ARG002
+        """A computed GPU has no data sheet."""
+        absent = Absent("a simulated GPU has no published peak")
+        return {"peak_flops_per_s": absent, "peak_bytes_per_s": absent}
+
     def close(self) -> None:
         """Nothing to stop."""
-
-
-class _Idling:
-    """A clock whose waits are the session's, so that its watchdogs stay on."""
-
-    def __init__(self, clock: SimulatedClock, idle: Idle):
-        self.monotonic_ns = clock.monotonic_ns
-        self._idle = idle
-
-    def wait(self, event: threading.Event, timeout_s: float) -> bool:
-        """Idle for so long, then look."""
-        self._idle(timeout_s)
-        return event.is_set()

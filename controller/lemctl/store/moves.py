@@ -168,7 +168,7 @@ def end_failed(
 
     A run whose campaign was cancelled meanwhile is Cancelled instead of queued: nothing would ever take it up.
     """
-    verdict = "INVALID" if fault == "invalid" else None
+    verdict = "INVALID" if fault in ("invalid", "contaminated") and windows else None
     at_utc = _close(tx, attempt.id, clock, "failed", fault, message, detail, verdict)
     _add_measurements(tx, attempt.id, windows, metrics, findings)
     move(tx, "run", attempt.run_id, _unless_cancelled(tx, attempt.run_id, then), at_utc, "daemon")

@@ -1,0 +1,220 @@
+"""The meters of a lane with GPUs: the NVML sampler, the thermal gate over it, baselines, and what a window held."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lem_runner.protocol import WindowRecord
+from lemctl.cancel import Cancel
+from lemctl.clock import Clock
+from lemctl.daemon.gating import wait_at_gate
+from lemctl.daemon.instruments import BaselineKind, BaselineRecord, GateRecord, GateSpec, Idle, Tell, Watched
+from lemctl.errors import RunFailed
+from lemctl.judge.measured import Absent, Energy, Scope
+from lemctl.judge.peaks import find_peaks, peak_flops_per_s
+from lemctl.measure.baseline import NoBaseline, estimate_baseline
+from lemctl.measure.energy import NoEnergy
+from lemctl.measure.observation import MeterEnergy, Observation, observe
+from lemctl.measure.readings import GpuFacts, GpuLostError, GpuSeries
+from lemctl.measure.watch import SamplerFailedError, SamplerProcess
+from lemctl.thermal.gate import Reference
+
+T = TypeVar("T")
+
+#: Samples go on this long after the last window, so that the counter's next tick is seen.
+TAIL_S = 2.0
+TAIL_TIMEOUT_S = 10.0
+#: After an engine has ended, the memory in use may differ from what it was before by this much.
+MEMORY_SLACK_B = 64 << 20
+
+
+@dataclass
+class GpuInstruments:
+    """An `Instruments` over a running sampler. `owns` tells whether a process id is of our own runner.
+
+    `references` hold where each GPU settles, by state: a loaded engine idles warmer than an empty GPU.
+    """
+
+    sampler: SamplerProcess
+    gpus: tuple[str, ...]
+    watched: tuple[str, ...]
+    clock: Clock
+    owns: Callable[[int], bool]
+    references: dict[str, Mapping[str, Reference]] = field(default_factory=dict)
+    _floor_b: dict[str, int] | None = None
+
+    def gate(self, spec: GateSpec, idle: Idle, cancel: Cancel, tell: Tell) -> GateRecord:
+        """Wait until every GPU of the lane is at the reference of its state."""
+        references = self.references.get(spec.state, {})
+        record, learnt = self._asked(
+            lambda: wait_at_gate(spec, self.sampler, self.clock, idle, cancel, references, tell)
+        )
+        self.references[spec.state] = learnt
+        return record
+
+    def baseline(self, kind: BaselineKind, seconds: float, idle: Idle, tell: Tell) -> BaselineRecord:
+        """Idle power of the lane's GPUs together, over `seconds` at the full rate."""
+        tell(f"{kind}: idle power over {seconds:g} s")
+        self._asked(lambda: self.sampler.set_rate("fast"))
+        self.sampler.begin_record()
+        idle(seconds)
+        self._asked(self.sampler.check)
+        estimates = []
+        for gpu in self.gpus:
+            powers = [None if s.power_mw is None else s.power_mw / 1e3 for s in self.sampler.series(gpu).samples]
+            estimate = estimate_baseline(powers)
+            if isinstance(estimate, NoBaseline):
+                reason = self.sampler.missing.get(gpu, {}).get("power", estimate.reason)
+                return BaselineRecord(kind, None, None, reason)
+            estimates.append(estimate)
+        u_w = math.hypot(*(estimate.u_w for estimate in estimates))
+        return BaselineRecord(kind, math.fsum(estimate.power_w for estimate in estimates), u_w, None)
+
+    def begin_attempt(self, attempt_id: int) -> None:  # noqa: ARG002
+        """Full rate, and keep what is read."""
+        self._asked(lambda: self.sampler.set_rate("fast"))
+        self.sampler.begin_record()
+
+    def end_attempt(self, windows: list[WindowRecord]) -> Watched:
+        """Two more seconds of samples, then what the windows held; the rate falls back when the baseline is taken."""
+        end_ns = max(w.t_end_ns for w in windows) + round(TAIL_S * 1e9)
+        self._asked(lambda: self.sampler.wait_until(end_ns, TAIL_TIMEOUT_S))
+        series = {gpu: self.sampler.series(gpu) for gpu in self.gpus}
+        seen = observe(
+            series,
+            [(w.t_begin_ns, w.t_end_ns) for w in windows],
+            watched={gpu: self.sampler.series(gpu) for gpu in self.watched},
+            own_pids=self._own_pids(series),
+            process_names=self.sampler.process_names,
+            missing=self.sampler.missing,
+        )
+        return Watched(_energies(seen), self._quantities(seen), _evidence(seen))
+
+    def rest(self) -> None:
+        """Nothing is measured for a while: one look a second."""
+        self.sampler.end_record()
+        self._asked(lambda: self.sampler.set_rate("idle"))
+
+    def memory_obstacle(self, wait: Callable[[float], None], patience_s: float = 30.0) -> str | None:
+        """Wait until the GPUs' memory is back where it was before the first engine; why not, when it is not."""
+        if self._floor_b is None:
+            self._floor_b = self._memory_b(wait)
+            return None
+        waited_s = 0.0
+        while True:
+            now_b = self._memory_b(wait)
+            over = [gpu for gpu, used_b in now_b.items() if used_b > self._floor_b.get(gpu, used_b) + MEMORY_SLACK_B]
+            if not over:
+                return None
+            if waited_s >= patience_s:
+                held = ", ".join(f"{gpu}: {(now_b[gpu] - self._floor_b[gpu]) / 1e6:.0f} MB" for gpu in over)
+                return f"GPU memory was not freed after the engine's end ({held})"
+            wait(1.0)
+            waited_s += 1.0
+
+    def peaks(self, precision: str) -> Mapping[str, float | Absent]:
+        """Peak rates of the lane's GPUs together, for MFU and MBU; absent where one GPU is not in the table."""
+        names = [self.sampler.facts[gpu].name for gpu in self.gpus]
+        flops = [peak_flops_per_s(name, precision) for name in names]
+        tables = [find_peaks(name) for name in names]
+        unknown = Absent(f"no peak is known for {', '.join(sorted(set(names)))} in {precision or 'an untold dtype'}")
+        return {
+            "peak_flops_per_s": math.fsum(f for f in flops if f) if all(flops) else unknown,
+            "peak_bytes_per_s": math.fsum(t.bytes_per_s for t in tables if t) if all(tables) else unknown,
+        }
+
+    def facts(self) -> list[GpuFacts]:
+        """What the sampler told of the lane's GPUs."""
+        return [self.sampler.facts[gpu] for gpu in self.gpus]
+
+    def close(self) -> None:
+        """Stop the sampler."""
+        self.sampler.stop()
+
+    def _memory_b(self, wait: Callable[[float], None]) -> dict[str, int]:
+        """Memory in use, by GPU, as the next sample says; a GPU that does not tell is left out."""
+        self.sampler.begin_record()
+        since_ns = self.clock.monotonic_ns()
+        for _ in range(50):
+            wait(0.1)
+            self._asked(self.sampler.check)
+            if all(s.times_ns and s.times_ns[-1] > since_ns for s in map(self.sampler.series, self.gpus)):
+                break
+        found = {gpu: self.sampler.series(gpu).samples[-1:] for gpu in self.gpus}
+        return {gpu: s[0].memory_used_b for gpu, s in found.items() if s and s[0].memory_used_b is not None}
+
+    def _own_pids(self, series: Mapping[str, GpuSeries]) -> set[int]:
+        pids = {p.pid for s in series.values() for _, processes in s.processes for p in processes or ()}
+        return {pid for pid in pids if self.owns(pid)}
+
+    def _quantities(self, seen: Observation) -> dict[str, float | Absent]:
+        names = (
+            "peak_memory_bytes",
+            "gpu_utilisation",
+            "memory_utilisation",
+            "sm_clock_mhz",
+            "power_cap_share",
+            "temperature_c",
+        )
+        found = {name: getattr(seen, name) for name in names}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def _asked(self, call: Callable[[], T]) -> T:
+        """Translate the sampler's troubles into kinds of failure."""
+        try:
+            return call()
+        except GpuLostError as lost:
+            raise RunFailed("gpu_lost", str(lost)) from lost
+        except SamplerFailedError as failed:
+            raise RunFailed("infra", f"the GPU sampler ended: {failed}") from failed
+
+
+def _energies(seen: Observation) -> dict[Scope, Energy | Absent]:
+    return {
+        "gpu": _energy(seen.headline),
+        "gpu_series": _energy(seen.series),
+        "gpu_not_allotted": _energy(seen.not_allotted),
+    }
+
+
+def _energy(found: MeterEnergy | NoEnergy) -> Energy | Absent:
+    if isinstance(found, NoEnergy):
+        return Absent(found.reason)
+    return Energy(found.energy_j, found.u_j, found.meter)
+
+
+def _evidence(seen: Observation) -> dict[str, Any]:
+    return {
+        "counter_ticks": seen.counter_ticks,
+        "counter_reset": seen.counter_reset,
+        "counter_series_difference": seen.counter_series_difference,
+        "longest_hole_s": seen.longest_hole_s,
+        "sample_period_s": seen.sample_period_s,
+        "thermal_throttle_share": seen.thermal_throttle_share,
+        "power_brake_share": seen.power_brake_share,
+        "foreign_processes": seen.foreign_processes,
+    }
+
+
+def is_ours(pid: int, daemon_pid: int, container_id: str | None, proc: Path = Path("/proc")) -> bool:
+    """Whether a process hangs below the daemon, or lives in the container of its runner. A dead one is not."""
+    if container_id is not None:
+        try:
+            if container_id in (proc / str(pid) / "cgroup").read_text():
+                return True
+        except OSError:
+            return False
+    seen: set[int] = set()
+    while pid > 1 and pid not in seen:
+        if pid == daemon_pid:
+            return True
+        seen.add(pid)
+        try:
+            pid = int((proc / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
+        except (OSError, ValueError, IndexError):
+            return False
+    return False

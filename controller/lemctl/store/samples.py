@@ -1,0 +1,65 @@
+"""GPUs and their raw readings: every poll, as read."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from lemctl.clock import Clock, utc_text
+from lemctl.store.database import Store
+
+
+class SampleRow(Protocol):
+    """One reading of one GPU."""
+
+    @property
+    def gpu(self) -> str: ...  # noqa: D102
+    @property
+    def series(self) -> str: ...  # noqa: D102
+    @property
+    def t_mono_ns(self) -> int: ...  # noqa: D102
+    @property
+    def reading(self) -> Mapping[str, Any]: ...  # noqa: D102
+
+
+def know_device(tx: sqlite3.Connection, gpu: str, facts: Mapping[str, Any]) -> int:
+    """The row id of a GPU, its facts brought up to date."""
+    tx.execute(
+        "INSERT INTO devices (uuid, facts) VALUES (?, ?) ON CONFLICT (uuid) DO UPDATE SET facts = excluded.facts",
+        (gpu, json.dumps(facts)),
+    )
+    return int(tx.execute("SELECT id FROM devices WHERE uuid = ?", (gpu,)).fetchone()[0])
+
+
+def add_samples(store: Store, devices: Mapping[str, int], boot_id: str, rows: Sequence[SampleRow]) -> None:
+    """Append readings, in one transaction. Safe from any thread."""
+    with store.transaction() as tx:
+        tx.executemany(
+            "INSERT OR IGNORE INTO samples (device_id, boot_id, t_mono_ns, series, reading) VALUES (?, ?, ?, ?, ?)",
+            ((devices[r.gpu], boot_id, r.t_mono_ns, r.series, json.dumps(r.reading)) for r in rows if r.gpu in devices),
+        )
+
+
+def quarantine(tx: sqlite3.Connection, gpus: Sequence[str], reason: str, clock: Clock) -> None:
+    """Nothing more runs on these GPUs until a person says so."""
+    at_utc = utc_text(clock.utc())
+    for gpu in gpus:
+        tx.execute(
+            "UPDATE devices SET quarantined_utc = ?, quarantine_reason = ? WHERE uuid = ? AND quarantined_utc IS NULL",
+            (at_utc, reason, gpu),
+        )
+
+
+def lift_quarantine(tx: sqlite3.Connection) -> int:
+    """A person says that the GPUs are well; how many were kept out."""
+    return tx.execute(
+        "UPDATE devices SET quarantined_utc = NULL, quarantine_reason = NULL WHERE quarantined_utc IS NOT NULL"
+    ).rowcount
+
+
+def quarantined(connection: sqlite3.Connection, gpus: Sequence[str]) -> dict[str, str]:
+    """Those of the GPUs that are kept out, with the reason."""
+    rows = connection.execute("SELECT uuid, quarantine_reason FROM devices WHERE quarantined_utc IS NOT NULL")
+    return {row[0]: row[1] for row in rows if row[0] in gpus}
