@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -206,7 +206,11 @@ def file_system(folder: Path, mountinfo: Path) -> str:
 
 
 def _make_private(path: Path) -> None:
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    """Create the file, for us alone, unless it is there: then it must not even be opened. Closing any descriptor of a
+    file drops all of a process' POSIX locks on it, those of its other connections too, and another process would take
+    itself for the last one and delete the write-ahead log (https://www.sqlite.org/howtocorrupt.html, section 2.2)."""
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
 
 
 def _sync(path: Path) -> None:
@@ -335,7 +339,8 @@ def _refusal(home: Home, error: sqlite3.Error) -> LemctlError | None:
     if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and _free_bytes(home) < LEAST_FREE_B):
         return DiskFull(f"{home.database}: {error}; free space on that disk, what was committed is safe")
     if code == sqlite3.SQLITE_IOERR:
-        return StoreUnusable(f"{home.database}: {error}; look at that disk (`dmesg`), what was committed is safe")
+        name = getattr(error, "sqlite_errorname", "")
+        return StoreUnusable(f"{home.database}: {error} ({name}); look at that disk (`dmesg`), what was committed is safe")
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return Locked(f"{home.database} is being written by another program that does not let go; `fuser` names it")
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
