@@ -116,8 +116,8 @@ class Night:
         self.clock.advance(3.0)
         with self.store.transaction() as tx:
             then = Queued(why=fault) if retry else Failed(attempt=attempt.id, fault=fault, message=message)
-            metrics = metric_rows(None) if fault == "invalid" else []
-            end_failed(tx, attempt, self.clock, fault, message, detail, then, metrics=metrics)
+            windows, metrics = ([self._window()], metric_rows(None)) if fault == "invalid" else ([], [])
+            end_failed(tx, attempt, self.clock, fault, message, detail, then, windows, metrics)
 
     def interrupt(self, run: int) -> None:
         """The daemon was stopped under a run."""

@@ -103,10 +103,18 @@ def run_planned(
     if not added.attached:
         say(f"campaign {label} is in the queue: {_runs(added.new_runs)}, executor {executor}")
     else:
-        say(f"campaign {label} is under way already with this plan: attached to it")
+        say(f"campaign {label} is {_standing(added)} with this plan: attached to it")
         if priority is not None or after is not None:
             _move_in_line(settings, label, priority, after)
     return _carry_out(added, settings, wait)
+
+
+def _standing(added: Added) -> str:
+    """What the campaign that was attached to is doing; a paused one stays so until somebody resumes it."""
+    status = added.campaign.status
+    if status.kind == "Paused":
+        return f"paused ({status.reason}; `lemctl campaign resume {added.campaign.label}` goes on)"
+    return "under way already"
 
 
 def _preflight(planned: Planned, settings: Settings, executor: str, file: str, prefetch: bool) -> None:

@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from lemctl.cli.options import Json, new_app
-from lemctl.cli.state import open_store
+from lemctl.cli.state import home, open_store
 from lemctl.cli.terminal import out, out_json, say
+from lemctl.paths import Home
 from lemctl.store.read_results import log_places
-
-if TYPE_CHECKING:
-    from lemctl.store.database import Store
 
 app = new_app("What an engine printed during a run.")
 
 FOLLOW_EVERY_S = 0.3
 STREAMS = ("stdout", "stderr")
+#: An attempt under way does not know yet where its part of the session's output begins: this much is shown at first.
+LAST_B = 4096
+
+
+@dataclass
+class Part:
+    """A part of one stream of a session; `to_b` None while it grows."""
+
+    log: Path
+    from_b: int
+    to_b: int | None
+
+    def read(self) -> str:
+        """Its text as far as it was kept."""
+        from lemctl.engines.logs import read_log
+
+        return read_log(self.log, self.from_b, self.to_b).decode(errors="replace")
 
 
 @app.command("logs")
@@ -32,50 +48,43 @@ def logs(
     """What an engine printed during a run, and why the attempt ended."""
     with open_store() as store:
         place = log_places(store.connection, run, attempt)
+        parts = parts_of(place, home())
         if json:
-            texts = {stream: read_stream(place["facts"], stream) for stream in STREAMS}
-            out_json("logs", run=run, attempt={**place, "facts": None}, **texts)
+            texts = {stream: parts[stream].read() if stream in parts else "" for stream in STREAMS}
+            out_json("logs", run=run, attempt={name: place[name] for name in place if name != "facts"}, **texts)
             return
-        say(_headline(run, place))
-        shown = dict.fromkeys(STREAMS, 0)
-        _show_new(place, shown)
+        say(f"run {run}, attempt {place['number']}, begun {place['started_utc'][:19]}Z")
+        _show_new(parts)
         while follow and place["outcome"] is None:
             time.sleep(FOLLOW_EVERY_S)
-            place = _again(store, run, place)
-            _show_new(place, shown)
+            place = log_places(store.connection, run, place["number"])
+            if not parts:
+                parts = parts_of(place, home())
+            _show_new(parts)
     if place["outcome"] is not None:
         out(_ending(place))
 
 
-def read_stream(facts: dict[str, Any], stream: str) -> str:
-    """The attempt's part of one of its session's streams; empty where nothing was recorded."""
-    from lemctl.engines.logs import read_log
-
-    folder, log = facts.get("session_dir"), facts.get("log", {}).get(stream)
-    if folder is None or log is None:
-        return ""
-    return read_log(Path(folder) / f"{stream}.log", log[0], log[1]).decode(errors="replace")
-
-
-def _headline(run: int, place: dict[str, Any]) -> str:
-    folder = place["facts"].get("session_dir")
-    where = f" from {folder}" if folder else ""
-    return f"run {run}, attempt {place['number']}, begun {place['started_utc'][:19]}Z{where}"
+def parts_of(place: dict[str, Any], at: Home) -> dict[str, Part]:
+    """Stream -> the attempt's part of it; none before it has a session."""
+    facts = place["facts"]
+    if facts.get("session_dir") and facts.get("log"):
+        folder = Path(facts["session_dir"])
+        return {stream: Part(folder / f"{stream}.log", *facts["log"][stream]) for stream in facts["log"]}
+    if place["session"] is None:
+        return {}
+    logs = [at.sessions / place["session"] / f"{stream}.log" for stream in STREAMS]
+    return {log.stem: Part(log, max(0, log.stat().st_size - LAST_B), None) for log in logs if log.exists()}
 
 
-def _show_new(place: dict[str, Any], shown: dict[str, int]) -> None:
-    """Print what came since the last look."""
-    for stream in STREAMS:
-        text = read_stream(place["facts"], stream)
-        if len(text) > shown[stream]:
-            if not shown[stream]:
-                out(f"--- {stream}")
-            out(text[shown[stream] :].rstrip("\n"))
-            shown[stream] = len(text)
-
-
-def _again(store: Store, run: int, place: dict[str, Any]) -> dict[str, Any]:
-    return log_places(store.connection, run, place["number"])
+def _show_new(parts: dict[str, Part]) -> None:
+    """Print what is there, and remember it as seen."""
+    for stream, part in parts.items():
+        text = part.read()
+        if text:
+            out(f"--- {stream}")
+            out(text.rstrip("\n"))
+            part.from_b += len(text.encode())
 
 
 def _ending(place: dict[str, Any]) -> str:

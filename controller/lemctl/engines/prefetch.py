@@ -99,7 +99,7 @@ def _do_job(
         job_file.write_text(json.dumps(job))
         argv = ["-m", "lem_runner", "prefetch", str(seen_at(job_file))]
         if in_container:
-            own = [settings.paths.prompts, folder, *folder.iterdir()]
+            own = [settings.paths.prompts, folder, *folder.rglob("*")]
             own += [settings.models] if not has_model(model_path(model, settings)) else []
             command, environment = _container_command(argv, settings, own)
         else:
@@ -129,8 +129,9 @@ def _job(
             if source is None:
                 complaints.append(f"file:{prompts.name} is gone or has changed since the campaign file was read")
                 continue
-            copy = folder / f"{prompts.sha256}{source.suffix}"
+            copy = folder / (prompts.sha256 or "")[:12] / source.name
             if not copy.exists():
+                copy.parent.mkdir(mode=0o755)
                 shutil.copyfile(source, copy)
                 copy.chmod(0o644)
             entry["path"] = str(seen_at(copy))

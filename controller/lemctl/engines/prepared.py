@@ -6,6 +6,7 @@ Only looks, never fetches; the fetching is in `prefetch`.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -164,6 +165,9 @@ def missing(plan: Plan, settings: Settings, executor: str) -> list[Missing]:
         if not has_model(folder):
             gaps.append(_missing_model(model, folder))
             continue
+        if executor == "docker" and folder is not None and (file := _closed_file(folder, settings)) is not None:
+            name = f"{model['kind']}:{model['name']} ({file} is not readable by the user of containers)"
+            gaps.append(Missing("model", name, f"chmod -R a+rX {folder}"))
         tokenizer = tokenizer_of(model, settings)
         gaps += [
             Missing("prompts", prompts.label)
@@ -221,6 +225,14 @@ def _image_trouble(ref: str) -> str | None:
     if said.returncode == 0:
         return None
     return "missing" if b"no such image" in said.stderr.lower() else "the Docker engine does not answer"
+
+
+def _closed_file(folder: Path, settings: Settings) -> Path | None:
+    """A file of the model that containers cannot read because they run as another user; safetensors are often 0600."""
+    uid = settings.puid if settings.puid is not None else os.getuid()
+    is_ours = uid == os.getuid() != 0
+    files = (path for path in (folder, *folder.rglob("*")) if not path.is_symlink())
+    return next((path for path in files if not is_ours and not path.stat().st_mode & 0o004), None)
 
 
 def _missing_model(model: Mapping[str, Any], folder: Path | None) -> Missing:

@@ -197,10 +197,11 @@ def export_rows(connection: sqlite3.Connection, campaign_id: int | None) -> Iter
 
 
 def log_places(connection: sqlite3.Connection, run: int, attempt: int | None) -> dict[str, Any]:
-    """The attempt (newest for None) with its message, detail and facts. Raises `NotFound`."""
+    """The attempt (newest for None) with its message, detail, facts and session. Raises `NotFound`."""
     row = connection.execute(
-        "SELECT id, uuid, number, outcome, fault, message, detail, verdict, facts, started_utc, ended_utc FROM attempts"
-        " WHERE run_id = ? AND (? IS NULL OR number = ?) ORDER BY number DESC LIMIT 1",
+        "SELECT a.id, a.uuid, a.number, a.outcome, a.fault, a.message, a.detail, a.verdict, a.facts, a.started_utc,"
+        " a.ended_utc, s.uuid AS session FROM attempts a LEFT JOIN sessions s ON s.id = a.session_id"
+        " WHERE a.run_id = ? AND (? IS NULL OR a.number = ?) ORDER BY a.number DESC LIMIT 1",
         (run, attempt, attempt),
     ).fetchone()
     if row is None:

@@ -114,6 +114,21 @@ def test_drawn_prompts_for_a_stored_model_need_no_engine(settings: Settings) -> 
     assert located.model_path == folder
 
 
+def test_a_model_that_containers_cannot_read_is_missing_for_them(settings: Settings) -> None:
+    settings = settings.model_copy(update={"puid": 65532})
+    folder = settings.models / "tiny"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(TOKENIZER))
+    (folder / "model.safetensors").touch(mode=0o600)
+    wanted = plan_with(settings, "path:tiny")
+    prefetch(wanted, settings, "local", lambda _: None)
+    assert missing(wanted, settings, "local") == []
+    (gap,) = [gap for gap in missing(wanted, settings, "docker") if gap.what == "model"]
+    assert gap.fix == f"chmod -R a+rX {folder}"
+    (folder / "model.safetensors").chmod(0o644)
+    assert [gap for gap in missing(wanted, settings, "docker") if gap.what == "model"] == []
+
+
 def test_a_changed_tokenizer_asks_for_other_prompts(settings: Settings) -> None:
     folder = settings.models / "tiny"
     folder.mkdir(parents=True)
