@@ -5,6 +5,8 @@
  * with one time constant. It is integrated in steps of 1 ms of model time, which runs `scale` times as fast as the clock.
  * The layout of `struct state` is mirrored in nvml_stub.py. Declarations are this file's own.
  */
+#define _GNU_SOURCE /* dladdr */
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <math.h>
 #include <stdint.h>
@@ -108,9 +110,20 @@ int stub_open(const char *path) {
     close(fd);
     return shared == MAP_FAILED ? -1 : 0;
 }
+/* For processes whose environment passes on LD_LIBRARY_PATH alone: `nvml-state` in the library's own folder. */
+static const char *state_beside_library(void) {
+    static char path[4096];
+    Dl_info info;
+    if (!dladdr((void *)&shared, &info) || !info.dli_fname) return NULL;
+    const char *slash = strrchr(info.dli_fname, '/');
+    if (!slash) return NULL;
+    snprintf(path, sizeof path, "%.*s/nvml-state", (int)(slash - info.dli_fname), info.dli_fname);
+    return path;
+}
 int nvmlInitWithFlags(unsigned flags) {
     (void)flags;
     const char *path = getenv("LEM_NVML_STUB");
+    if (!path) path = state_beside_library();
     if (!path || stub_open(path) != 0) return DRIVER_NOT_LOADED;
     return shared->driver_gone ? DRIVER_NOT_LOADED : OK;
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import mmap
+import shutil
 import subprocess
 import tempfile
 import time
@@ -115,6 +116,13 @@ class NvmlStub:
     def environment(self) -> dict[str, str]:
         """Environment variables for a process that is to see these GPUs."""
         return {"LD_LIBRARY_PATH": str(self._library_folder), "LEM_NVML_STUB": str(self._path)}
+
+    def host_environment(self) -> dict[str, str]:
+        """As `environment`, for a process that hands on no more than LD_LIBRARY_PATH to its own children."""
+        library = self._path.with_name("libnvidia-ml.so.1")
+        if not library.exists():
+            shutil.copyfile(self._library_folder / library.name, library)
+        return {"LD_LIBRARY_PATH": str(self._path.parent)}
 
     def gpu(self, index: int = 0) -> Gpu:
         """The model's constants and switches of one GPU."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from lemctl.cancel import Cancel
 from lemctl.clock import ClockMark
-from lemctl.daemon.instruments import BaselineKind, BaselineRecord, GateRecord, GateSpec
+from lemctl.daemon.instruments import BaselineKind, BaselineRecord, GateRecord, GateSpec, MetersFailed
 from lemctl.daemon.judging import Judged, judge_attempt
 from lemctl.daemon.lanes import EngineNeed, Lane, OpenSession, engine_parts
 from lemctl.daemon.retries import after_failure, after_interruption
@@ -65,6 +65,8 @@ def run_experiment(run: QueuedRun, lane: Lane, world: World, cancel: Cancel) -> 
     except RunFailed as fault:
         if fault.kind not in JUDGED:
             lane.end_session("failed", f"{fault.kind}: {fault.message}")
+        if isinstance(fault, MetersFailed) or fault.kind == "gpu_lost":
+            lane.close(f"{fault.kind}: {fault.message}")
         _end_failed(run, lane, world, attempt, fault, tale)
     except Exception as error:  # noqa: BLE001 - the one place: whatever it was, it is recorded and the campaign goes on
         lane.end_session("failed", f"internal error: {error}")

@@ -12,8 +12,16 @@ from lem_runner.protocol import WindowRecord
 from lemctl.cancel import Cancel
 from lemctl.clock import Clock
 from lemctl.daemon.gating import wait_at_gate
-from lemctl.daemon.instruments import BaselineKind, BaselineRecord, GateRecord, GateSpec, Idle, Tell, Watched
-from lemctl.errors import RunFailed
+from lemctl.daemon.instruments import (
+    BaselineKind,
+    BaselineRecord,
+    GateRecord,
+    GateSpec,
+    Idle,
+    MetersFailed,
+    Tell,
+    Watched,
+)
 from lemctl.judge.measured import Absent, Energy, Scope
 from lemctl.judge.peaks import find_peaks, peak_flops_per_s
 from lemctl.measure.baseline import NoBaseline, estimate_baseline
@@ -168,9 +176,9 @@ class GpuInstruments:
         try:
             return call()
         except GpuLostError as lost:
-            raise RunFailed("gpu_lost", str(lost)) from lost
+            raise MetersFailed("gpu_lost", str(lost)) from lost
         except SamplerFailedError as failed:
-            raise RunFailed("infra", f"the GPU sampler ended: {failed}") from failed
+            raise MetersFailed("infra", f"the GPU sampler ended: {failed}") from failed
 
 
 def _energies(seen: Observation) -> dict[Scope, Energy | Absent]:

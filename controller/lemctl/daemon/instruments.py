@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 
 from lem_runner.protocol import WindowRecord
 from lemctl.cancel import Cancel
+from lemctl.errors import RunFailed
 from lemctl.judge.measured import Absent, BaselineName, Energy, Quantity, Scope
 from lemctl.measure.baseline import Baseline, combine_baselines, relative_shift
 from lemctl.thermal.gate import StartState
@@ -60,6 +61,10 @@ class Watched:
     energy: Mapping[Scope, Energy | Absent] = field(default_factory=dict)
     quantities: Mapping[str, float | Absent] = field(default_factory=dict)
     evidence: Mapping[str, Any] = field(default_factory=dict)
+
+
+class MetersFailed(RunFailed):
+    """The meters of a lane are gone; it needs new ones before its next run."""
 
 
 class Instruments(Protocol):

@@ -113,7 +113,9 @@ class Lane:
             sessions.end(tx, opened.row, f"{reason} ({rung})", self.clock)
 
     def close(self, reason: str) -> None:
-        """End the session, take down containers, stop meters, give the devices back."""
+        """End the session, take down containers, stop meters, give the devices back. A second call does nothing."""
+        if self.closed:
+            return
         self.closed = True
         with ExitStack() as always:
             always.callback(self._unlock)

@@ -1,0 +1,135 @@
+"""The daemon on a host with model GPUs: real bindings, real sampler, real runner; what the meters see decides.
+
+The runner (replay) puts no load on the model GPU, so each test sets the load that its window is to have.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "nvml_stub"))
+
+from night import Night, campaign_text
+from nvml_stub import NvmlStub
+
+pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc to build the NVML stand-in")
+
+#: A window of about 3 s: long enough for the counter, short enough for a test.
+MORE = 'measure: {{window: "3s", baseline: "{baseline}"}}\ngate: {{kind: fixed, gap: "0s"}}\nretry: {{max: 0}}'
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> NvmlStub:
+    stub = NvmlStub(tmp_path)
+    stub.gpu().noise_w = 0.5
+    return stub
+
+
+@pytest.fixture
+def night(tmp_path: Path, host: NvmlStub) -> Iterator[Night]:
+    with Night(tmp_path / "night", host.host_environment()) as night:
+        yield night
+
+
+def run(night: Night, engine: str = "decode_ms_per_token: 20.0", baseline: str = "1s", more: str = "") -> None:
+    text = campaign_text(engine="load_s: 0.1", more=MORE.format(baseline=baseline) + more)
+    text = text.replace("decode_ms_per_token: 1.0", engine)
+    night.add(text)
+    night.begin()
+    night.wait_for(lambda: night.campaign() in ("Finished", "Paused"), "the campaign's end", 60)
+
+
+def metric(night: Night, name: str) -> tuple[float | None, float | None, str | None]:
+    ((value, uncertainty, reason),) = night.rows(
+        f"SELECT value, uncertainty, reason FROM metrics WHERE name = '{name}'"
+    )
+    return value, uncertainty, reason
+
+
+def test_energy_of_a_window_is_the_model_s_own_integral(night: Night, host: NvmlStub) -> None:
+    host.gpu().add_load(host.now_s() + 0.1, 200.0)
+    run(night)
+    ((begin_ns, end_ns),) = night.rows("SELECT t_begin_mono_ns, t_end_mono_ns FROM windows")
+    truth_j = host.energy_j(0, begin_ns, end_ns)
+    energy_j, u_j, _ = metric(night, "energy_total")
+    assert energy_j == pytest.approx(truth_j, rel=0.005)
+    assert u_j is not None
+    assert 0 < u_j < 0.02 * truth_j
+    assert metric(night, "energy_net")[0] is not None
+    assert night.rows("SELECT outcome, verdict FROM attempts") == [("ok", "VALID")]
+    kinds = night.rows("SELECT kind, power_w IS NOT NULL FROM baselines ORDER BY kind")
+    assert kinds == [("B0", 1), ("B2_after", 1), ("B2_before", 1)]
+    series = dict(night.rows("SELECT series, count(*) FROM samples GROUP BY series"))
+    assert series["power"] > 30
+    assert series["counter"] > 30
+    (host_document,) = night.rows("SELECT document FROM environments WHERE kind = 'host'")[0]
+    assert json.loads(host_document)["gpus"][0]["uuid"] == host.uuid()
+    night.end()
+    night.audit()
+
+
+def test_a_foreign_process_makes_the_window_contaminated(night: Night, host: NvmlStub) -> None:
+    host.gpu().set_processes(1)
+    run(night)
+    ((outcome, fault, verdict, message),) = night.rows("SELECT outcome, fault, verdict, message FROM attempts")
+    assert (outcome, fault, verdict) == ("failed", "contaminated", "INVALID")
+    assert "other processes used the GPU: 1 (" in message
+    night.end()
+    night.audit()
+
+
+@pytest.mark.slow
+def test_a_hot_gpu_waits_at_the_gate_and_is_marked_when_it_does_not_cool(night: Night, host: NvmlStub) -> None:
+    host.gpu().add_load(host.now_s() + 0.1, 250.0)
+    night.add(
+        campaign_text(more='measure: {window: "3s", baseline: "0s"}\ngate: {kind: cool, max: "3s"}').replace(
+            "decode_ms_per_token: 1.0", "decode_ms_per_token: 20.0"
+        )
+    )
+    night.begin()
+    night.wait_for(lambda: night.campaign() == "Finished", "the campaign's end", 60)
+    ((facts, verdict),) = night.rows("SELECT facts, verdict FROM attempts")
+    gate = json.loads(facts)["gate"]
+    assert gate["start_state"] == "warm"
+    assert gate["waited_s"] == pytest.approx(3.0, abs=1.5)
+    assert verdict == "SUSPECT"
+    assert night.rows("SELECT code FROM findings WHERE severity = 'SUSPECT'") == [("gate_capped",)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("switch", ["lost", "hang"])
+def test_a_gpu_that_fails_in_mid_window_is_kept_out_until_a_person_resumes(
+    night: Night, host: NvmlStub, switch: str
+) -> None:
+    text = campaign_text(cycles=2, more=MORE.format(baseline="0s")).replace(
+        "decode_ms_per_token: 1.0", "decode_ms_per_token: 20.0"
+    )
+    night.add(text)
+    night.begin()
+    night.wait_for(lambda: night.statuses()[0] == "Running", "a run in its window")
+    setattr(host.gpu(), switch, 1)
+    night.wait_for(lambda: night.campaign() == "Paused", "the pause", 60)
+    assert night.rows("SELECT fault FROM attempts") == [("gpu_lost",)]
+    assert night.rows("SELECT uuid FROM devices WHERE quarantined_utc IS NOT NULL") == [(host.uuid(),)]
+    setattr(host.gpu(), switch, 0)
+    assert night.ask("resume", campaign="night").exit_code == 0
+    night.wait_for(lambda: night.campaign() == "Finished", "the second run", 60)
+    assert night.statuses() == ["Failed", "Done"]
+    night.end()
+    night.audit()
+
+
+def test_without_a_gpu_the_gap_is_fixed_and_energy_is_absent_with_its_reason(tmp_path: Path) -> None:
+    with Night(tmp_path / "night") as night:
+        run(night, baseline="1s")
+        value, _, reason = metric(night, "energy_total")
+        assert value is None
+        assert reason
+        assert night.rows("SELECT DISTINCT power_w FROM baselines") == [(None,)]
+        assert {reason for (reason,) in night.rows("SELECT reason FROM baselines")} != {""}
