@@ -19,23 +19,26 @@ Imports stay light: this process shares the machine with what it measures.
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import random
 import select
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from lemctl.measure.gpu import GpuProbe, NvmlProbe
-from lemctl.measure.readings import NS_PER_S, GpuLostError, NvmlUnavailableError
+from lemctl.measure.readings import NS_PER_S, CounterTick, GpuLostError, NvmlUnavailableError
 
 EXIT_LOST = 3
 EXIT_UNAVAILABLE = 4
 FLUSH_EVERY_NS = round(0.5 * NS_PER_S)
 SIGN_OF_LIFE_NS = round(1.0 * NS_PER_S)
 HOLE_PERIODS = 3
+LEARNT_GAPS = 8
 _COMMANDS = frozenset({b"fast", b"idle", b"quit"})
 
 
@@ -52,6 +55,52 @@ class Deadline:
         self.next_ns += ((now_ns - self.next_ns) // self.period_ns + 1) * self.period_ns
         return True
 
+    def skip_to(self, moment_ns: int) -> None:
+        """Let those pass that come before a moment; the grid stays."""
+        if moment_ns > self.next_ns:
+            self.next_ns += -((self.next_ns - moment_ns) // self.period_ns) * self.period_ns
+
+
+class CounterWatch:
+    """One GPU's energy counter: finds its changes, and learns when the next one cannot have come yet.
+
+    Each waking of this process costs CPU beside the work that is measured. A counter that ticks every 100 ms needs no
+    look in the first 70 of them: a tick is still caught between two polls that are one poll's period apart.
+    """
+
+    def __init__(self, gpu: str, poll_ns: int):
+        self.gpu, self.poll_ns = gpu, poll_ns
+        self.quiet_until_ns = 0
+        self._shown_mj: int | None = None
+        self._last_poll_ns = self._told_ns = self._changed_ns = self._polls = 0
+        self._gaps_ns: deque[int] = deque(maxlen=LEARNT_GAPS)
+
+    def poll(self, probe: GpuProbe) -> CounterTick | None:
+        """Read it once: the change if there was one, also the first value and a sign of life after a second."""
+        began_ns = time.monotonic_ns()
+        energy_mj = probe.energy_mj(self.gpu)
+        if energy_mj is None:
+            return None
+        t_ns = (began_ns + time.monotonic_ns()) // 2
+        before_ns = t_ns if self._shown_mj is None else self._last_poll_ns
+        self._last_poll_ns, self._polls = t_ns, self._polls + 1
+        has_changed = energy_mj != self._shown_mj
+        if not has_changed and t_ns - self._told_ns < SIGN_OF_LIFE_NS:
+            return None
+        if has_changed:
+            self._learn(t_ns)
+        tick = CounterTick(t_ns, before_ns, energy_mj, self._polls)
+        self._shown_mj, self._told_ns, self._polls = energy_mj, t_ns, 0
+        return tick
+
+    def _learn(self, t_ns: int) -> None:
+        """The shortest of the last gaps is trusted, less a poll and a half: too early a look costs less than a miss."""
+        if self._changed_ns:
+            self._gaps_ns.append(t_ns - self._changed_ns)
+        self._changed_ns = t_ns
+        if len(self._gaps_ns) == LEARNT_GAPS:
+            self.quiet_until_ns = t_ns + min(self._gaps_ns) - self.poll_ns * 3 // 2
+
 
 class Sampling:
     """What is read when. Full rate for the GPUs of the run, once a second for those that are only watched."""
@@ -67,13 +116,14 @@ class Sampling:
     ):
         self.probe, self.gpus, self.watched, self.emit = probe, list(gpus), list(watched), emit
         self.is_fast = False
-        # A random phase, so that the series does not beat with the sensor's own refresh.
-        phase = random.random()  # noqa: S311
-        power_ns = round(periods_s["power"] * NS_PER_S)
-        self.counter = Deadline(round(periods_s["counter"] * NS_PER_S), now_ns)
-        self.power = Deadline(power_ns, now_ns + round(phase * power_ns))
+        counter_ns, power_ns = (round(periods_s[name] * NS_PER_S) for name in ("counter", "power"))
+        # A random phase, so that the series does not beat with the sensor's own refresh. Both share it: what is due
+        # together costs one waking of this process instead of two.
+        first_ns = now_ns + round(random.random() * power_ns)  # noqa: S311
+        self.counter = Deadline(counter_ns, first_ns)
+        self.power = Deadline(power_ns, first_ns)
         self.slow = Deadline(round(periods_s["slow"] * NS_PER_S), now_ns)
-        self._shown: dict[str, tuple[int, int, int, int]] = {}
+        self._counters = {gpu: CounterWatch(gpu, counter_ns) for gpu in (*self.gpus, *self.watched)}
         self._told_missing: dict[str, int] = {}
         self._last_power_ns = now_ns
 
@@ -96,7 +146,9 @@ class Sampling:
         if self.is_fast:
             if self.counter.is_due(now_ns):
                 for gpu in self.gpus:
-                    self._poll_counter(gpu)
+                    if now_ns >= self._counters[gpu].quiet_until_ns:
+                        self._poll_counter(gpu)
+                self.counter.skip_to(min(self._counters[gpu].quiet_until_ns for gpu in self.gpus))
             if self.power.is_due(now_ns):
                 self._note_hole(now_ns)
                 for gpu in self.gpus:
@@ -116,21 +168,9 @@ class Sampling:
         self._last_power_ns = now_ns
 
     def _poll_counter(self, gpu: str) -> None:
-        began_ns = time.monotonic_ns()
-        energy_mj = self.probe.energy_mj(gpu)
-        if energy_mj is None:
-            return
-        t_ns = (began_ns + time.monotonic_ns()) // 2
-        if gpu not in self._shown:
-            self.emit(["c", gpu, t_ns, t_ns, energy_mj, 1])
-            self._shown[gpu] = (energy_mj, t_ns, t_ns, 0)
-            return
-        shown_mj, last_poll_ns, told_ns, polls = self._shown[gpu]
-        if energy_mj != shown_mj or t_ns - told_ns >= SIGN_OF_LIFE_NS:
-            self.emit(["c", gpu, t_ns, last_poll_ns, energy_mj, polls + 1])
-            self._shown[gpu] = (energy_mj, t_ns, t_ns, 0)
-        else:
-            self._shown[gpu] = (shown_mj, t_ns, told_ns, polls + 1)
+        tick = self._counters[gpu].poll(self.probe)
+        if tick is not None:
+            self.emit(["c", gpu, tick.t_mono_ns, tick.t_before_ns, tick.energy_mj, tick.polls])
 
     def _read_sample(self, gpu: str) -> None:
         began_ns = time.monotonic_ns()
@@ -197,13 +237,22 @@ def sample_until_told(sampling: Sampling, lines: Lines) -> Literal["quit"]:
         lines.flush(now_ns)
 
 
+def _be_punctual() -> None:
+    """Go before others when due: real time where allowed, else a better nice value, else as everybody (holes tell)."""
+    # Nothing here makes reference cycles, and a collection is a pause.
+    gc.disable()
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+        return
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, -10)
+
+
 def main(arguments: Sequence[str]) -> int:
     """Read the settings, open NVML, greet, sample. Exit codes are in the module's docstring."""
     settings = json.loads(arguments[0])
     lines = Lines(sys.stdout.fileno(), sys.stdin.fileno())
-    with contextlib.suppress(OSError):
-        # Being on time matters more than being fair; not allowed to everybody, and then the holes tell.
-        os.setpriority(os.PRIO_PROCESS, 0, -10)
+    _be_punctual()
     try:
         probe = NvmlProbe()
     except NvmlUnavailableError as error:
