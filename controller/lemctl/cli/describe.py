@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
 from lemctl.lines import duration
 from lemctl.report.columns import RUN_COLUMNS
 from lemctl.report.figures import axes_line
+from lemctl.report.status import LaneState
 from lemctl.report.table import clipped
 from lemctl.store.queries import CampaignRow
 from lemctl.store.read_status import RunLine
@@ -34,26 +34,19 @@ def run_ended_line(line: RunLine, number: int, total: int) -> str:
     return f"{lead} {line.status.lower()}{took}{why}"
 
 
-def lane_lines(topics: dict[str, dict[str, Any]], now_s: float) -> list[str]:
-    """What each lane does: `run 13 of demo, cycle 2, attempt 1: window for 12 s, batches done 14, tokens out 896`.
-
-    `topics` as the daemon wrote them, `now_s` as Unix time.
-    """
-    lines = []
-    for topic, body in sorted(topics.items()):
-        if not topic.startswith("lane:") or body.get("run") is None:
-            continue
-        retried = f", attempt {body['attempt']}" if (body.get("attempt") or 1) > 1 else ""
-        run = f"run {body['run']} of {body.get('campaign')}, cycle {body.get('cycle')}{retried}"
-        parts = [f"{run}: {body.get('phase')}"]
-        if (since_s := seconds_since(body.get("since_utc"), now_s)) is not None:
-            parts[0] += f" for {duration(since_s)}"
-        if body.get("phase") in ("warmup", "window"):
-            parts.append(f"batches done {body.get('batches') or 0}, tokens out {body.get('tokens_out') or 0}")
-        if body.get("waits_for"):
-            parts.append(f"waits for {body['waits_for']}")
-        lines.append(", ".join(parts))
-    return lines
+def lane_line(lane: LaneState) -> str:
+    """What a lane does: `run 13 (pytorch batch_size=8, cycle 2): window for 12 s, batches done 14, tokens out 896`."""
+    body, line = lane.document, lane.run
+    retried = f", attempt {line.attempt}" if line is not None and (line.attempt or 1) > 1 else ""
+    name = f" ({run_name(line)}{retried})" if line is not None else ""
+    parts = [f"run {body.get('run')}{name}: {body.get('phase')}"]
+    if lane.since_s is not None:
+        parts[0] += f" for {duration(lane.since_s)}"
+    if body.get("phase") in ("warmup", "window"):
+        parts.append(f"batches done {body.get('batches') or 0}, tokens out {body.get('tokens_out') or 0}")
+    if body.get("waits_for"):
+        parts.append(f"waits for {body['waits_for']}")
+    return ", ".join(parts)
 
 
 def campaign_ended_line(campaign: CampaignRow) -> str:

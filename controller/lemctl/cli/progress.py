@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from lemctl.cli.describe import campaign_ended_line, lane_lines, run_ended_line
+from lemctl.cli.describe import campaign_ended_line, lane_line, run_ended_line
 from lemctl.cli.state import daemon_pid
+from lemctl.cli.status_view import lane_states
 from lemctl.cli.terminal import is_terminal, out, say, warn
 from lemctl.errors import NoDaemon
 from lemctl.paths import Home
@@ -80,8 +81,8 @@ def _follow(store: Store, home: Home, campaign_id: int, view: View) -> CampaignR
 def _under_way(store: Store, campaign: CampaignRow) -> str:
     if campaign.status == "Waiting":
         return "waits in line" + (f" behind {campaign.after}" if campaign.after else "")
-    lines = lane_lines(live(store.connection), time.time())
-    return lines[0] if lines else "between runs"
+    lanes = lane_states(store, live(store.connection), time.time())
+    return lane_line(lanes[0]) if lanes else "between runs"
 
 
 class _PlainView:

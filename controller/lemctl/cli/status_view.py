@@ -6,7 +6,7 @@ Without the command-line library: this is the command typed most often, and it m
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lemctl.cli.describe import seconds_since
 from lemctl.cli.state import daemon_pid, home
@@ -51,7 +51,6 @@ def read_status(store: Store, at: Home) -> Status:
     pid = daemon_pid(at)
     topics = live(connection)
     said = topics.get("daemon", {})
-    busy = [(topic, body) for topic, body in topics.items() if topic.startswith("lane:") and body.get("run")]
     return Status(
         daemon=DaemonState(
             pid=pid,
@@ -60,19 +59,19 @@ def read_status(store: Store, at: Home) -> Status:
         ),
         campaigns=campaigns,
         seconds_per_run=None if first is None else seconds_per_run(connection, first.id),
-        lanes=[] if pid is None else [_lane(store, topic, body, now_s) for topic, body in busy],
+        lanes=[] if pid is None else lane_states(store, topics, now_s),
         last=last_runs(connection, LAST_RUNS, RUN_METRICS),
         faults=[] if first is None else faults(connection, first.id),
         home=str(at.root),
     )
 
 
-def _lane(store: Store, topic: str, body: dict[str, object], now_s: float) -> LaneState:
-    run, since = body.get("run"), body.get("since_utc")
-    found = run_lines(store.connection, (), run=run) if isinstance(run, int) else []
-    return LaneState(
-        name=topic.removeprefix("lane:"),
-        document=body,
-        run=found[0] if found else None,
-        since_s=seconds_since(since, now_s) if isinstance(since, str) else None,
-    )
+def lane_states(store: Store, topics: dict[str, dict[str, Any]], now_s: float) -> list[LaneState]:
+    """The lanes that have a run, by what the daemon wrote last; `now_s` is Unix time."""
+    states = []
+    for topic, body in topics.items():
+        if topic.startswith("lane:") and body.get("run") is not None:
+            found = run_lines(store.connection, (), run=body["run"])
+            since_s = seconds_since(body.get("since_utc"), now_s)
+            states.append(LaneState(topic.removeprefix("lane:"), body, found[0] if found else None, since_s))
+    return states

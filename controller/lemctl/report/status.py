@@ -159,8 +159,8 @@ def _campaign(campaign: CampaignRow, seconds_left: float | None) -> Iterator[str
 def _lane(lane: LaneState) -> Iterator[str]:
     body = lane.document
     what = _what(lane.run) if lane.run else f"cycle {body.get('cycle')}"
-    attempt = body.get("attempt")
-    yield _row("now", f"run {body.get('run')} on {lane.name}: {what}" + (f", attempt {attempt}" if attempt else ""))
+    retried = f", attempt {lane.run.attempt}" if lane.run and (lane.run.attempt or 1) > 1 else ""
+    yield _row("now", f"run {body.get('run')} on {lane.name}: {what}{retried}")
     since = f" for {duration(lane.since_s)}" if lane.since_s is not None else ""
     work = f", batches done {body['batches']}, tokens out {body.get('tokens_out', 0)}" if body.get("batches") else ""
     yield _row("", f"{body.get('phase', 'starting')}{since}{work}")

@@ -84,3 +84,23 @@ def test_a_daemon_that_ends_ends_the_wait(watched: Night, home: Home, monkeypatc
 def test_waiting_for_a_campaign_that_has_ended_returns_its_code(watched: Night, lemctl: Lemctl) -> None:
     carry_out(watched, fails=True)
     assert lemctl("campaign", "wait", "demo").code == 3
+
+
+def test_what_is_under_way_names_the_run_and_what_it_waits_for(night: Night) -> None:
+    from lemctl.cli.describe import lane_line
+    from lemctl.cli.status_view import lane_states
+    from lemctl.store import live
+    from lemctl.store.read_status import live as read_live
+
+    night.add(plan_of())
+    night.activate()
+    run = night.runs()[0]
+    night.fail(run, "silent", "no sign of life", retry=True)
+    night.begin(run)
+    with night.store.transaction() as tx:
+        document = {"run": run, "phase": "cooling", "since_utc": "2026-01-05T22:00:05Z", "waits_for": "38 C"}
+        live.put(tx, "lane:cpu", document, night.clock)
+        live.put(tx, "lane:idle", {"run": None}, night.clock)
+    now_s = night.clock.utc().timestamp()
+    (lane,) = lane_states(night.store, read_live(night.store.connection), now_s)
+    assert lane_line(lane) == "run 1 (replay batch_size=1, cycle 1, attempt 2): cooling for 2.0 s, waits for 38 C"
