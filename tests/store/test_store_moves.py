@@ -86,7 +86,10 @@ def test_an_allowed_move_is_logged_and_every_other_writes_nothing(
         assert (row["entity"], row["from_status"], row["to_status"], row["by"]) == (entity, start, to, "test")
         assert night.store.connection.execute(f"SELECT status FROM {table} WHERE id = 1").fetchone()[0] == to
     else:
-        with pytest.raises(IllegalMove, match=f"{entity} 1 is {start} and cannot become {to}"), night.store.transaction() as tx:
+        with (
+            pytest.raises(IllegalMove, match=f"{entity} 1 is {start} and cannot become {to}"),
+            night.store.transaction() as tx,
+        ):
             move(tx, entity, 1, status(to, entity), AT, "test")
         assert everything(night) == before
 
@@ -150,7 +153,7 @@ def test_an_attempt_is_open_or_ended_with_what_belongs_to_its_outcome(
     "sql",
     [
         "UPDATE runs SET status = 'Done' WHERE id = 1",
-        "UPDATE runs SET status_data = '{\"kind\": \"Done\"}' WHERE id = 1",
+        'UPDATE runs SET status_data = \'{"kind": "Done"}\' WHERE id = 1',
         "UPDATE runs SET status_data = '{}' WHERE id = 1",
         "UPDATE campaigns SET status = 'Finished' WHERE id = 1",
         "UPDATE runs SET cycle = 0 WHERE id = 1",

@@ -23,6 +23,8 @@ from lemctl.errors import DiskFull, LemctlError, Locked, NotFound, StoreUnusable
 from lemctl.paths import Home
 
 SCHEMA_VERSION = 1
+#: `0002_what.sql` brings schema 1 to schema 2, and so on.
+MIGRATIONS = Path(__file__).parent / "migrations"
 #: A disk with less room than this counts as full when a write fails.
 LEAST_FREE_B = 1 << 20
 #: "LEMC": tells our file from any other SQLite file.
@@ -146,26 +148,35 @@ class Store:
 
 def check(home: Home) -> list[str]:
     """What SQLite finds wrong, and broken references; empty when the database is sound."""
-    with Store.open(home) as store, _refusals(home):
-        problems = [row[0] for row in store.connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
-        broken = store.connection.execute("PRAGMA foreign_key_check").fetchall()
-        return problems + [f"{row[0]} row {row[1]}: refers to a missing {row[2]}" for row in broken]
+    with Store.open(home) as store:
+        problems: list[str] = []
+        try:
+            problems += [row[0] for row in store.connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
+            for row in store.connection.execute("PRAGMA foreign_key_check"):
+                problems.append(f"{row[0]} row {row[1]}: refers to a missing {row[2]}")
+        except sqlite3.DatabaseError as error:  # so damaged that not even the check gets through
+            problems.append(str(error))
+        return problems
 
 
 def backup(home: Home, label: str = "") -> Path:
     """Copy the live database, consistently, into the backups folder; returns the copy."""
+    with _refusals(home), Store.open(home) as store:
+        return _copy(store.connection, home, label)
+
+
+def _copy(connection: sqlite3.Connection, home: Home, label: str) -> Path:
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
     target = home.backups / f"lem-{stamp}{'-' + label if label else ''}.db"
     home.backups.mkdir(exist_ok=True, mode=0o700)
     partial = target.with_suffix(".tmp")
     _make_private(partial)
     try:
-        with _refusals(home), Store.open(home) as store:
-            copy = sqlite3.connect(partial)
-            try:
-                store.connection.backup(copy)
-            finally:
-                copy.close()
+        copy = sqlite3.connect(partial)
+        try:
+            connection.backup(copy)
+        finally:
+            copy.close()
         _sync(partial)
         partial.rename(target)
         _sync(home.backups)
@@ -242,11 +253,14 @@ def _connect(path: Path, mode: Mode, patience_s: float) -> sqlite3.Connection:
 
 
 def _refuse_untouched(home: Home) -> None:
-    """Refuse before anything is written: only opening for writing changes a file's journal mode."""
+    """Refuse before anything is written: only opening for writing changes a file's journal mode. What is about to be
+    migrated is kept as it was."""
     if home.database.exists() and home.database.stat().st_size:
         connection = _connect(home.database, "read", PATIENCE_S)
         try:
             _refuse_other_versions(connection, home, migrating=True)
+            if 0 < (version := _version(connection)) < SCHEMA_VERSION:
+                _copy(connection, home, f"schema{version}")
         finally:
             connection.close()
 
@@ -267,7 +281,7 @@ def _prepare(connection: sqlite3.Connection, home: Home) -> None:
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         else:
             for number in range(version + 1, SCHEMA_VERSION + 1):
-                (script,) = (Path(__file__).parent / "migrations").glob(f"{number:04d}_*.sql")
+                (script,) = MIGRATIONS.glob(f"{number:04d}_*.sql")
                 _run_script(connection, script.read_text())
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         connection.execute("COMMIT")
@@ -340,7 +354,9 @@ def _refusal(home: Home, error: sqlite3.Error) -> LemctlError | None:
         return DiskFull(f"{home.database}: {error}; free space on that disk, what was committed is safe")
     if code == sqlite3.SQLITE_IOERR:
         name = getattr(error, "sqlite_errorname", "")
-        return StoreUnusable(f"{home.database}: {error} ({name}); look at that disk (`dmesg`), what was committed is safe")
+        return StoreUnusable(
+            f"{home.database}: {error} ({name}); look at that disk (`dmesg`), what was committed is safe"
+        )
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return Locked(f"{home.database} is being written by another program that does not let go; `fuser` names it")
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):

@@ -19,7 +19,7 @@ CREATE TABLE campaigns (
   priority     INTEGER NOT NULL DEFAULT 0,
   after_id     INTEGER REFERENCES campaigns (id),
   status       TEXT NOT NULL CHECK (status IN ('Waiting', 'Active', 'Paused', 'Stopped', 'Finished', 'Cancelled')),
-  status_data  TEXT NOT NULL CHECK (json_extract(status_data, '$.kind') = status),
+  status_data  TEXT NOT NULL CHECK (json_extract(status_data, '$.kind') IS status),
   created_utc  TEXT NOT NULL,
   ended_utc    TEXT,
   UNIQUE (name, number)
@@ -43,7 +43,7 @@ CREATE TABLE runs (
   axes         TEXT NOT NULL CHECK (json_valid(axes)),         -- swept keys, for tables
   status       TEXT NOT NULL CHECK (status IN
                  ('Queued', 'Starting', 'Cooling', 'Running', 'Done', 'Failed', 'Skipped', 'Cancelled')),
-  status_data  TEXT NOT NULL CHECK (json_extract(status_data, '$.kind') = status),
+  status_data  TEXT NOT NULL CHECK (json_extract(status_data, '$.kind') IS status),
   not_before_utc TEXT GENERATED ALWAYS AS (json_extract(status_data, '$.not_before_utc')) VIRTUAL,
   UNIQUE (campaign_id, experiment, cycle)
 ) STRICT;
@@ -100,7 +100,7 @@ CREATE TABLE attempts (
   UNIQUE (run_id, number),
   CHECK ((outcome = 'failed') = (fault IS NOT NULL)),
   CHECK ((outcome IS NULL) = (ended_utc IS NULL)),
-  CHECK (outcome IS NOT 'ok' OR verdict IN ('VALID', 'SUSPECT'))
+  CHECK (outcome IS NOT 'ok' OR coalesce(verdict, '') IN ('VALID', 'SUSPECT'))
 ) STRICT;
 -- At most one active attempt on a lane and one of a run; a run succeeds at most once.
 CREATE UNIQUE INDEX attempts_one_per_lane ON attempts (lane) WHERE outcome IS NULL;

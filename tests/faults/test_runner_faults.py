@@ -1,0 +1,176 @@
+"""Everything that can be wrong with a runner: each ends the attempt with its kind, the campaign goes on, a person is
+told why, and nothing is lost or left behind.
+
+One night has them all, a session each; every test looks at what became of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from night import Night, campaign_text
+
+#: replay fault -> (kind, what a person reads), with no retry.
+ENDS_AS = {
+    "kill": ("infra", "the runner was killed by SIGKILL from outside"),
+    "exit": ("bad_result", "the runner ended without a result"),
+    "no_result": ("bad_result", "the runner ended without a result"),
+    "garbage": ("bad_result", "event 5: no JSON"),
+    "gap": ("bad_result", "where 5 was due: one was lost or doubled"),
+    "truncated_result": ("bad_result", "the result file is not the one that was announced"),
+    "error": ("engine_error", "RuntimeError: injected engine error"),
+    "oom_host": ("oom_host", "MemoryError: injected"),
+    "silent": ("silent", "no sign of life for 2 s"),
+    "child_holds_stdout": ("engine_error", "the runner ended with exit code 1"),
+}
+GOOD = ("huge_output", "none")
+
+
+def sweep(faults: tuple[str, ...]) -> str:
+    return f"sweep: {{replay.engine.fault: [{', '.join(faults)}]}}"
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Night]:
+    """Five campaigns, one after another, in one daemon's life."""
+    unbroken = "breaker: {consecutive: 100}\nretry: {max: 0}\n"
+    plain = campaign_text("faults", more=unbroken + "timeouts: {silence: 2s}")
+    confirmed = campaign_text("confirmed", cycles=3, more=unbroken)
+    hanging = campaign_text("hanging", engine="fault: hang", more=unbroken + "timeouts: {run: 1s}")
+    slow = campaign_text("slow", engine="load_s: 60", more=unbroken + "timeouts: {start: 1s}")
+    once = campaign_text("once", engine="fault: kill, fault_marker: once", more="retry: {max: 1}")
+    batches = "sweep: {workload.load.batch_size: [1]}"
+    with Night(tmp_path_factory.mktemp("faulty")) as night:
+        night.add(plain.replace(batches, sweep((*ENDS_AS, *GOOD))))
+        night.add(confirmed.replace(batches, sweep(("oom_gpu", "bad_request", "none"))))
+        for text in (hanging, slow, once):
+            night.add(text)
+        night.begin()
+        night.wait_campaign(name="once", ceiling_s=90)
+        assert night.end() == 0
+        yield night
+
+
+def run_of(night: Night, campaign: str, **axes: Any) -> dict[str, Any]:
+    """The first cycle's run with these swept values: its status, and its attempts."""
+    sql = "SELECT id, axes, status_data FROM runs WHERE cycle = 1 AND campaign_id = (SELECT id FROM campaigns WHERE name = ?)"
+    for run, found, data in night.rows(sql, campaign):
+        if axes.items() <= json.loads(found).items():
+            tries = night.rows("SELECT outcome, fault, message, session_id FROM attempts WHERE run_id = ?", run)
+            return {**json.loads(data), "tries": tries}
+    raise AssertionError(f"no run {axes} in {campaign}")
+
+
+@pytest.mark.parametrize("fault", ENDS_AS)
+def test_a_faulty_runner_ends_its_attempt_with_its_kind(faulty: Night, fault: str) -> None:
+    kind, message = ENDS_AS[fault]
+    run = run_of(faulty, "faults", **{"replay.engine.fault": fault})
+    assert run["kind"] == "Failed"
+    assert run["fault"] == kind
+    assert message in run["message"]
+    assert [(outcome, found) for outcome, found, *_ in run["tries"]] == [("failed", kind)]
+
+
+def test_a_good_run_after_all_faults_is_done(faulty: Night) -> None:
+    assert run_of(faulty, "faults", **{"replay.engine.fault": "none"})["kind"] == "Done"
+
+
+def test_300_mb_of_output_neither_block_a_run_nor_fill_the_disk(faulty: Night) -> None:
+    run = run_of(faulty, "faults", **{"replay.engine.fault": "huge_output"})
+    assert run["kind"] == "Done"
+    ((uuid, facts),) = faulty.rows(
+        "SELECT s.uuid, a.facts FROM attempts a JOIN sessions s ON s.id = a.session_id WHERE a.id = ?", run["attempt"]
+    )
+    kept_b = sum(f.stat().st_size for f in (faulty.home.sessions / uuid).iterdir())
+    assert json.loads(facts)["log"]["stdout"][1] >= 300 << 20
+    assert kept_b < 3 << 20
+
+
+@pytest.mark.parametrize("fault", ["oom_gpu", "bad_request"])
+def test_an_answer_is_confirmed_once_and_the_other_cycles_are_skipped(faulty: Night, fault: str) -> None:
+    sql = (
+        "SELECT status_data FROM runs WHERE json_extract(axes, '$.\"replay.engine.fault\"') = ?"
+        " AND campaign_id = (SELECT id FROM campaigns WHERE name = 'confirmed') ORDER BY cycle"
+    )
+    first, *others = [json.loads(data) for (data,) in faulty.rows(sql, fault)]
+    assert (first["kind"], first["fault"]) == ("Failed", fault)
+    assert [o["kind"] for o in others] == ["Skipped", "Skipped"]
+    assert others[0]["reason"].startswith(f"cycle 1 failed twice with {fault}: ")
+    tries = run_of(faulty, "confirmed", **{"replay.engine.fault": fault})["tries"]
+    assert [t[:2] for t in tries] == [("failed", fault), ("failed", fault)]
+    assert tries[0][3] != tries[1][3], "the second try was not made on a fresh engine"
+
+
+def test_a_run_that_does_not_end_is_timed_out(faulty: Night) -> None:
+    run = run_of(faulty, "hanging")
+    assert (run["fault"], run["message"]) == ("timed_out", "no result within 1 s")
+
+
+def test_a_load_that_does_not_end_is_timed_out(faulty: Night) -> None:
+    run = run_of(faulty, "slow")
+    assert (run["fault"], run["message"]) == ("timed_out", "not loaded within 1 s")
+
+
+def test_trouble_of_the_surroundings_is_tried_again_and_then_done(faulty: Night) -> None:
+    run = run_of(faulty, "once")
+    assert run["kind"] == "Done"
+    assert [t[:2] for t in run["tries"]] == [("failed", "infra"), ("ok", None)]
+
+
+def test_after_all_faults_nothing_is_lost_or_left(faulty: Night) -> None:
+    faulty.audit()
+    assert faulty.rows("SELECT count(*) FROM campaigns WHERE status != 'Finished'") == [(0,)]
+    assert not (faulty.home.logs / "daemon.out").read_text()
+
+
+LONG = campaign_text(cycles=2, more="timeouts: {silence: 2s}").replace(
+    "decode_ms_per_token: 1.0", "decode_ms_per_token: 200, fault_marker: once"
+)
+
+
+@pytest.mark.slow
+def test_a_stopped_runner_is_silent_and_is_ended(night: Night) -> None:
+    night.add(LONG)
+    night.begin()
+    night.wait_until_under_way()
+    pid = night.runner_pid()
+    os.kill(pid, signal.SIGSTOP)
+    night.wait_for(lambda: len(night.attempts()) == 2, "second attempt")
+    night.end()
+    outcome, fault, message = night.attempts()[0]
+    assert (outcome, fault, message) == ("failed", "silent", "no sign of life for 2 s")
+    ended_by = night.rows("SELECT end_reason FROM sessions ORDER BY id")[0][0]
+    assert ended_by.endswith("(killed)")
+    assert not Path(f"/proc/{pid}").exists()
+    night.audit()
+
+
+def test_a_runner_killed_between_runs_fails_no_run(night: Night) -> None:
+    """The engine is kept for the next run; when it died meanwhile, that run opens another."""
+    night.add(campaign_text("first"))
+    night.begin()
+    night.wait_campaign(name="first")
+    os.kill(night.runner_pid(), signal.SIGKILL)
+    night.add(campaign_text("second"))
+    night.wait_campaign(name="second")
+    night.end()
+    assert night.attempts() == [("ok", None, None), ("ok", None, None)]
+    assert night.rows("SELECT count(*) FROM sessions") == [(2,)]
+    night.audit()
+
+
+@pytest.mark.slow
+def test_no_progress_is_timed_out_although_the_runner_says_it_lives(night: Night) -> None:
+    """`alive` comes every 5 s and counts; a hang in native code that lets other threads run moves no counter."""
+    night.add(campaign_text(engine="fault: hang", more="retry: {max: 0}\ntimeouts: {silence: 20s, progress: 3s}"))
+    night.begin()
+    night.wait_campaign()
+    night.end()
+    assert night.attempts() == [("failed", "timed_out", "no progress for 3 s (0 batches done)")]
+    night.audit()
