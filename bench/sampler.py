@@ -160,6 +160,7 @@ def main() -> int:
     parser.add_argument("--window", type=float, default=1.0, help="seconds of work per window of a pair")
     parser.add_argument("--nvml", action="store_true", help="the machine's own GPU instead of the stand-in")
     arguments = parser.parse_args()
+    load = os.getloadavg()[0]
     with gpu(arguments.nvml) as (uuid, environment):
         cost = measure_cost(uuid, environment, arguments.seconds)
         deviations_ms = measure_jitter(uuid, environment, arguments.seconds)
@@ -177,7 +178,8 @@ def main() -> int:
             "",
             describe_machine(),
             "",
-            f"Sensors: {'the GPU of this machine' if arguments.nvml else 'the NVML stand-in'}. One GPU.",
+            f"Sensors: {'the GPU of this machine' if arguments.nvml else 'the NVML stand-in'}. One GPU. "
+            f"Load average at the start: {load:.1f} (other work costs the sampler its caches; quiet is below 0.5).",
             "",
             "| what | figure | limit | |",
             "|---|---|---|---|",

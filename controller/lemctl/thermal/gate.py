@@ -172,9 +172,8 @@ def _busy(history: GpuHistory, settings: GateSettings) -> _Obstacle | None:
     if idle_w is None or last.power_w is None:
         return None
     limit_w = idle_w + max(settings.power_share * idle_w, settings.power_floor_w)
-    powers = [r.power_w for r in _last(history.readings, settings.mean_over_s) if r.power_w is not None]
-    power_w = math.fsum(powers) / len(powers)
-    if power_w > limit_w:
+    power_w = mean_power_w(history.readings, settings.mean_over_s)
+    if power_w is not None and power_w > limit_w:
         return _Obstacle(f"{power_w:.0f} W, idle is {idle_w:.0f} W", None)
     return None
 
@@ -189,6 +188,12 @@ def mean_temp_c(readings: Sequence[Reading], over_s: float) -> float | None:
     """Mean temperature of the last `over_s` seconds in C, None without a reading."""
     temps = [r.temp_c for r in _last(readings, over_s) if r.temp_c is not None]
     return math.fsum(temps) / len(temps) if temps else None
+
+
+def mean_power_w(readings: Sequence[Reading], over_s: float) -> float | None:
+    """Mean power of the last `over_s` seconds in W, None without a reading."""
+    powers = [r.power_w for r in _last(readings, over_s) if r.power_w is not None]
+    return math.fsum(powers) / len(powers) if powers else None
 
 
 def _last(readings: Sequence[Reading], over_s: float) -> Sequence[Reading]:

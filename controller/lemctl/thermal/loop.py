@@ -49,7 +49,7 @@ class GateOutcome:
     readings: Mapping[str, Sequence[Reading]]
 
 
-class GateCancelled(Exception):  # noqa: N818 - a person's wish, not an error
+class GateCancelled(Exception):
     """The wait was cancelled."""
 
 
@@ -75,7 +75,7 @@ def pass_gate(
         gpus = {gpu: GpuHistory(readings, references.get(gpu)) for gpu, readings in histories.items()}
         decision = decide(gpus, waited_s, settings)
         if isinstance(decision, Cool | GiveUp):
-            learnt = _learn_all(histories, references, learning or LearningSettings())
+            learnt = _learn_all(histories, references, learning or LearningSettings(), isinstance(decision, Cool))
             return GateOutcome(decision.start_state, decision.reason, waited_s, decision.temps_c, learnt, histories)
         on_wait(decision, waited_s)
         if clock.wait(cancelled, LOOK_EVERY_S):
@@ -92,11 +92,14 @@ def _take_in(histories: dict[str, list[Reading]], latest: Mapping[str, Reading],
 
 
 def _learn_all(
-    histories: Mapping[str, Sequence[Reading]], references: Mapping[str, Reference], settings: LearningSettings
+    histories: Mapping[str, Sequence[Reading]],
+    references: Mapping[str, Reference],
+    settings: LearningSettings,
+    is_idle: bool,
 ) -> dict[str, Reference]:
     learnt = dict(references)
     for gpu, readings in histories.items():
-        reference = learn(references.get(gpu), estimate_reference(readings), settings)
+        reference = learn(references.get(gpu), estimate_reference(readings, is_idle=is_idle), settings)
         if reference is not None:
             learnt[gpu] = reference
     return learnt

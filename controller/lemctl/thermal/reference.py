@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 from lemctl.measure.readings import NS_PER_S, Reading
 from lemctl.thermal.curve import fit_slope
-from lemctl.thermal.gate import Reference, asymptote_of, mean_temp_c
+from lemctl.thermal.gate import Reference, asymptote_of, mean_power_w, mean_temp_c
 
 #: Below this slope over `SETTLED_OVER_S` a GPU has settled, in C per s.
 SETTLED_C_PER_S = 0.005
 SETTLED_OVER_S = 60.0
+POWER_OVER_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +32,18 @@ class LearningSettings:
     """An estimate this far off, in uncertainties, means that the state has changed: it replaces the reference."""
 
 
-def estimate_reference(readings: Sequence[Reading]) -> Reference | None:
-    """What one wait says about where its GPU settles: the settled value, else the fitted asymptote, else None."""
+def estimate_reference(readings: Sequence[Reading], *, is_idle: bool = False) -> Reference | None:
+    """What one wait says about where its GPU settles: the settled value, else the fitted asymptote, else None.
+
+    `is_idle`: the wait ended well, so the power at its end is that of the state.
+    """
     settled = _settled(readings)
-    if settled is not None:
+    if settled is None:
+        curve = asymptote_of(readings)
+        settled = None if curve is None else Reference(curve.temp_c, curve.u_c)
+    if settled is None or not is_idle:
         return settled
-    curve = asymptote_of(readings)
-    return None if curve is None else Reference(curve.temp_c, curve.u_c)
+    return Reference(settled.temp_c, settled.u_c, mean_power_w(readings, POWER_OVER_S))
 
 
 def learn(reference: Reference | None, estimate: Reference | None, settings: LearningSettings) -> Reference | None:

@@ -164,6 +164,10 @@ def test_a_settled_minute_is_its_own_reference() -> None:
     estimate = estimate_reference(readings(lambda _: 38.0, seconds=70))
     assert estimate is not None
     assert estimate.temp_c == 38.0
+    assert estimate.power_w is None
+    idle = estimate_reference(readings(lambda _: 38.0, seconds=70), is_idle=True)
+    assert idle is not None
+    assert idle.power_w == 90.0
 
 
 class CoolingGpu:
