@@ -116,7 +116,7 @@ def test_two_attempts_never_share_a_lane(night: Night) -> None:
     first, second, *_ = night.runs()
     with night.store.transaction() as tx:
         begin_attempt(tx, first, "cpu", night.clock, "b", "h")
-    with pytest.raises(sqlite3.IntegrityError, match="attempts.lane"), night.store.transaction() as tx:
+    with pytest.raises(sqlite3.IntegrityError, match=r"attempts\.lane"), night.store.transaction() as tx:
         begin_attempt(tx, second, "cpu", night.clock, "b", "h")
     assert night.store.connection.execute("SELECT status FROM runs WHERE id = ?", (second,)).fetchone()[0] == "Queued"
 
@@ -178,7 +178,8 @@ def test_the_schema_refuses_what_must_not_be(night: Night, sql: str) -> None:
 def test_a_second_open_campaign_of_a_name_is_refused(night: Night) -> None:
     sql = (
         "INSERT INTO campaigns (uuid, host, name, number, plan_hash, document, source, executor, status, status_data,"
-        " created_utc) VALUES ('u', 'h', 'demo', 2, 'x', '{}', '', 'local', 'Waiting', '{\"kind\": \"Waiting\"}', '2026')"
+        " created_utc)"
+        " VALUES ('u', 'h', 'demo', 2, 'x', '{}', '', 'local', 'Waiting', '{\"kind\": \"Waiting\"}', '2026')"
     )
     assert "campaigns.name" in refused(night, sql)
 

@@ -206,22 +206,21 @@ def test_reading_works_while_a_writer_is_in_the_middle(home: Home) -> None:
 
 
 def test_a_reader_cannot_write(home: Home) -> None:
-    with Store.open(home) as store, pytest.raises((sqlite3.OperationalError, StoreUnusable)):
+    with Store.open(home) as store, pytest.raises(StoreUnusable):
         put(store, "x")
 
 
 def test_a_transaction_that_fails_writes_nothing(home: Home) -> None:
     with Store.open(home, "write") as store:
-        with pytest.raises(ZeroDivisionError), store.transaction() as tx:
-            tx.execute("INSERT INTO live VALUES ('x', '{}', '2026-01-01')")
-            raise ZeroDivisionError
+        with pytest.raises(sqlite3.IntegrityError), store.transaction() as tx:
+            tx.executemany("INSERT INTO live VALUES (?, '{}', '2026-01-01')", [("x",), ("x",)])
         put(store, "y")
     assert topics(home) == ["y"]
 
 
 def test_a_locked_database_is_said_after_the_patience(home: Home) -> None:
     with Store.open(home, "write") as holder, Store.open(home, "write", patience_s=0.2) as waiting:
-        with holder.transaction(), pytest.raises(Locked, match="another program that does not let go"):
+        with holder.transaction(), pytest.raises(Locked, match="does not let go"):
             put(waiting, "x")
         put(waiting, "y")
     assert topics(home) == ["y"]
@@ -235,7 +234,7 @@ def test_bad_json_is_a_mistake_of_ours_and_not_a_corrupt_database(home: Home) ->
 def test_a_thread_that_ends_leaves_no_open_file(home: Home) -> None:
     with Store.open(home, "write") as store:
         put(store, "main")
-        before = len(os.listdir("/proc/self/fd"))
+        before = len(list(Path("/proc/self/fd").iterdir()))
 
         def work(n: int) -> None:
             put(store, f"thread-{n}")
@@ -246,7 +245,7 @@ def test_a_thread_that_ends_leaves_no_open_file(home: Home) -> None:
             thread.start()
             thread.join()
         # SQLite keeps a closed connection's file open while another one holds a lock, and uses it again.
-        assert len(os.listdir("/proc/self/fd")) <= before + 2
+        assert len(list(Path("/proc/self/fd").iterdir())) <= before + 2
 
 
 _WRITES_ONCE = """

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lemctl.cli.options import Campaign, NamedCampaign, Where, pairs
+from lemctl.cli.options import Campaign, NamedCampaign, Where, full_keys, pairs
 from lemctl.cli.state import home, open_store
 from lemctl.cli.terminal import say, warn
 
@@ -64,10 +64,16 @@ def retry(
 ) -> int:
     """Put failed runs back in the queue."""
     from lemctl.errors import UsageMistake
+    from lemctl.store.queries import axis_keys, find_campaign
 
     if not failed and run is None and not where:
         raise UsageMistake("say which runs: --failed, --where KEY=VALUE or --run NUMBER")
-    arguments = {"campaign": name, "failed": run is None, "where": pairs(where, "--where") or None, "run": run}
+    conditions = None
+    if where:
+        with open_store() as store:
+            known = axis_keys(store.connection, find_campaign(store.connection, name).id)
+        conditions = full_keys(pairs(where, "--where"), known, "--where")
+    arguments = {"campaign": name, "failed": run is None, "where": conditions, "run": run}
     return obeyed(home(), "retry", arguments)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 
+from lemctl.campaign.keys import listed
 from lemctl.errors import UsageMistake
 from lemctl.report.figures import axis_value
 
@@ -45,6 +47,20 @@ def pairs(words: list[str] | None, option: str) -> dict[str, str]:
         if key in found:
             raise UsageMistake(f"{option} {key} is given twice")
         found[key] = value
+    return found
+
+
+def full_keys(where: dict[str, str], known: Sequence[str], option: str) -> dict[str, Any]:
+    """The conditions with whole dotted keys, each of which may be given by its last parts, and values as YAML reads
+    them. Raises `UsageMistake` for a key that no run is told apart by, or that may mean two."""
+    words: dict[str, Any] = {"true": True, "false": False, "null": None}
+    found: dict[str, Any] = {}
+    for key, value in where.items():
+        meant = [name for name in (*known, "backend") if name == key or name.endswith("." + key)]
+        if len(set(meant)) != 1:
+            what = f"may mean {' or '.join(meant)}" if meant else f"is not swept; swept are {listed(known) or 'none'}"
+            raise UsageMistake(f"{option} {key} {what}")
+        found[meant[0]] = words.get(value, value)
     return found
 
 

@@ -115,6 +115,14 @@ def campaign_by_id(connection: sqlite3.Connection, campaign_id: int) -> Campaign
     return _rows(connection, connection.execute(f"{_SELECT} WHERE c.id = ?", (campaign_id,)).fetchall())[0]
 
 
+def axis_keys(connection: sqlite3.Connection, campaign_id: int) -> list[str]:
+    """The swept keys of a campaign's runs."""
+    rows = connection.execute(
+        "SELECT DISTINCT a.key FROM runs r, json_each(r.axes) a WHERE r.campaign_id = ? ORDER BY a.key", (campaign_id,)
+    )
+    return [row[0] for row in rows]
+
+
 def campaign_document(connection: sqlite3.Connection, campaign_id: int) -> tuple[dict[str, Any], str]:
     """(the normalised campaign, the file as it was written)."""
     row = connection.execute("SELECT document, source FROM campaigns WHERE id = ?", (campaign_id,)).fetchone()

@@ -89,6 +89,19 @@ def test_retry_without_saying_what_is_refused(lemctl: Lemctl) -> None:
     assert lemctl("campaign", "retry", "demo").code == 2
 
 
+def test_retry_where_takes_short_keys_and_refuses_unknown_ones(
+    lived_in: Night, lemctl: Lemctl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lemctl.cli import campaign_steer
+
+    asked: list[dict[str, object]] = []
+    monkeypatch.setattr(campaign_steer, "obeyed", lambda at, verb, arguments: asked.append(arguments) or 0)
+    assert lemctl("campaign", "retry", "demo", "--where", "batch_size=8", "--where", "backend=replay").code == 0
+    assert asked[0]["where"] == {"workload.load.batch_size": "8", "backend": "replay"}
+    said = lemctl("campaign", "retry", "demo", "--where", "dtype=float16")
+    assert (said.code, "workload.load.batch_size" in said.err) == (2, True)
+
+
 def test_an_unknown_campaign_is_not_found_and_the_known_are_named(lived_in: Night, lemctl: Lemctl) -> None:
     said = lemctl("campaign", "show", "nope")
     assert said.code == 7
