@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 PYTEST_ARGS ?=
 
-.PHONY: help setup demo test test-fast lint format docs docs-check bench lock engine image engine-venv clean
+.PHONY: help setup gpu-check demo test test-fast lint format docs docs-check bench lock engine image engine-venv clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
@@ -52,3 +52,6 @@ engine-venv: setup ## Make .venv-pytorch, the interpreter of the local executor
 
 clean: ## Remove what was made here; what was measured and the user's cache stay
 	@rm -rf .venv .venv-pytorch build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache/test-models
+
+gpu-check: setup ## On a machine with an NVIDIA GPU: does it measure? No Docker, no network
+	@LEM_PYTHON_PYTORCH="$${LEM_PYTHON_PYTORCH:-$$PWD/.venv-pytorch/bin/python}" .venv/bin/python bench/gpu_check.py $(GPU_CHECK_ARGS)
