@@ -91,8 +91,12 @@ class ServedRequest(Protocol):
     def stop(self) -> str: ...  # noqa: D102
 
 
-_NO_METER: Absent = Absent("no such meter ran")
-_NO_SENSOR: Absent = Absent("no sensor gave it")
+_NO_METER = Absent("no such meter ran")
+_NO_SENSOR = Absent("no sensor gave it")
+_NO_FLOPS = Absent("FLOPs were not counted")
+_NO_SHAPE = Absent("the model's shape is not known")
+_NO_PEAK = Absent("no peak is known for this GPU")
+_NO_CACHE_USE = Absent("the engine does not tell its KV-cache use")
 
 
 @dataclass(frozen=True)
@@ -110,17 +114,17 @@ class Measured:
     counting: Counting = "whole_requests"
     energy: Mapping[Scope, Energy | Absent] = field(default_factory=dict)
     baselines: Mapping[BaselineName, Quantity | Absent] = field(default_factory=dict)
-    flops: Flops | Absent = field(default_factory=lambda: Absent("FLOPs were not counted"))
-    decode_bytes_per_step: float | Absent = field(default_factory=lambda: Absent("the model's shape is not known"))
-    peak_flops_per_s: float | Absent = field(default_factory=lambda: Absent("no peak is known for this GPU"))
-    peak_bytes_per_s: float | Absent = field(default_factory=lambda: Absent("no bandwidth is known for this GPU"))
+    flops: Flops | Absent = _NO_FLOPS
+    decode_bytes_per_step: float | Absent = _NO_SHAPE
+    peak_flops_per_s: float | Absent = _NO_PEAK
+    peak_bytes_per_s: float | Absent = _NO_PEAK
     peak_memory_bytes: float | Absent = _NO_SENSOR
     gpu_utilisation: float | Absent = _NO_SENSOR
     memory_utilisation: float | Absent = _NO_SENSOR
     sm_clock_mhz: float | Absent = _NO_SENSOR
     power_cap_share: float | Absent = _NO_SENSOR
     temperature_c: float | Absent = _NO_SENSOR
-    kv_cache_use: float | Absent = field(default_factory=lambda: Absent("the engine does not tell its KV-cache use"))
+    kv_cache_use: float | Absent = _NO_CACHE_USE
 
     def energy_of(self, scope: Scope) -> Energy | Absent:
         """The energy of one scope, absent with a reason where no meter covers it."""
