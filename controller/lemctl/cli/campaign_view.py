@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lemctl.cli.options import Campaign, Json
 from lemctl.cli.state import open_store
 from lemctl.cli.terminal import out, out_json
-from lemctl.lines import plural
-from lemctl.report.table import clipped, table
-from lemctl.store.queries import CampaignRow, campaign_document, find_campaign, line_of_campaigns, list_campaigns
+from lemctl.lines import duration, plural
+
+if TYPE_CHECKING:
+    from lemctl.store.queries import CampaignRow
 
 
 def list_(
@@ -19,6 +20,9 @@ def list_(
     limit: Annotated[int, typer.Option(help="At most so many, newest first.")] = 50,
 ) -> None:
     """All campaigns, newest first."""
+    from lemctl.report.table import table
+    from lemctl.store.queries import list_campaigns
+
     with open_store() as store:
         campaigns = list_campaigns(store.connection, limit)
     if json:
@@ -39,6 +43,8 @@ def list_(
 
 def show(name: Campaign = None, json: Json = False) -> None:
     """One campaign: its state, its counts, the file it came from."""
+    from lemctl.report.table import clipped
+    from lemctl.store.queries import campaign_document, find_campaign, line_of_campaigns
     from lemctl.store.read_status import faults, seconds_per_run
 
     with open_store() as store:
@@ -72,8 +78,6 @@ def _place_in_line(line: list[CampaignRow], campaign: CampaignRow) -> int | None
 
 
 def _facts(campaign: CampaignRow, place: int | None, run_s: float | None) -> list[str]:
-    from lemctl.lines import duration
-
     counts = ", ".join(f"{count} {status.lower()}" for status, count in campaign.counts.items() if count)
     lines = [
         f"campaign  {campaign.label}: {campaign.status}" + (f" ({campaign.reason})" if campaign.reason else ""),

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from lemctl.paths import Home, default_home
-from lemctl.store.database import Store
+
+if TYPE_CHECKING:
+    from lemctl.store.database import Store
 
 
 def home() -> Home:
@@ -13,6 +17,8 @@ def home() -> Home:
 
 def open_store() -> Store:
     """The database, read-only: works with the daemon dead or hung. Raises `NotFound`, `StoreUnusable`."""
+    from lemctl.store.database import Store
+
     return Store.open(home(), "read")
 
 
