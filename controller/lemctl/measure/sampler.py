@@ -9,7 +9,7 @@ absolute monotonic deadlines, so that a late poll does not shift the next, and w
     ["s", gpu, t_ns, [[pid, kind, bytes], ...]]  processes on the GPU (null: cannot be listed)
     ["missing", gpu, {quantity: reason}]         what this GPU turned out not to give
     ["hole", from_ns, to_ns]                     the process was kept from its deadlines
-    ["lost", gpu, reason]                        and exit 3
+    ["lost", reason]                             and exit 3
 
 Down, one line each: `fast` (counter about every 20 ms, power every 100 ms), `idle` (both once a second), `quit`.
 stdin at its end means that the controller is gone. The parent's side is `watch`.
@@ -259,11 +259,8 @@ def main(arguments: Sequence[str]) -> int:
         lines.emit(["unavailable", str(error)])
         lines.flush()
         return EXIT_UNAVAILABLE
-    gpu = ""
     try:
-        facts = {}
-        for gpu in (*settings["gpus"], *settings["watched"]):
-            facts[gpu] = probe.facts(gpu).to_json()
+        facts = {gpu: probe.facts(gpu).to_json() for gpu in (*settings["gpus"], *settings["watched"])}
         lines.emit(["hello", {"pid": os.getpid(), "gpus": facts}])
         lines.flush()
         sampling = Sampling(
@@ -271,7 +268,7 @@ def main(arguments: Sequence[str]) -> int:
         )
         sample_until_told(sampling, lines)
     except GpuLostError as error:
-        lines.emit(["lost", gpu, str(error)])
+        lines.emit(["lost", str(error)])
         lines.flush()
         return EXIT_LOST
     except BrokenPipeError:

@@ -285,7 +285,7 @@ class SamplerProcess:
     def _take_unavailable(self, reason: str) -> None:
         self._trouble = self._trouble or NvmlUnavailableError(reason)
 
-    def _take_lost(self, _gpu: str, reason: str) -> None:
+    def _take_lost(self, reason: str) -> None:
         self._trouble = self._trouble or GpuLostError(reason)
 
     def _take_hole(self, from_ns: int, to_ns: int) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from lemctl.measure.readings import NS_PER_S, Reading
@@ -138,29 +138,26 @@ def _obstacle(history: GpuHistory, settings: GateSettings) -> _Obstacle | None:
     now_c = mean_temp_c(history.readings, settings.mean_over_s)
     if slope is None or now_c is None:
         return _Obstacle("no temperature to judge by", None)
-    return _warmer_than_reference(history, now_c, slope, settings)
+    return _temperature_obstacle(history, now_c, slope, settings)
 
 
-def _warmer_than_reference(history: GpuHistory, now_c: float, slope: float, settings: GateSettings) -> _Obstacle | None:
-    reference, curve = history.reference, None
-    if reference is None or now_c > reference.temp_c + settings.above_reference_c:
-        curve = asymptote_of(history.readings)
-    if reference is None:
-        if slope < -settings.cooling_limit_c_per_s:
-            return _Obstacle(f"cooling at {-slope * 60:.1f} C/min, {now_c:.1f} C", _until_flat(curve, now_c, settings))
-        if curve is None or curve.u_c > settings.asymptote_u_c:
-            # A flat line has no curve to fit and has settled already.
-            settled = abs(slope) <= settings.cooling_limit_c_per_s / 5
-            return None if settled else _Obstacle(f"{now_c:.1f} C, not yet known where it settles", None)
+def _temperature_obstacle(history: GpuHistory, now_c: float, slope: float, settings: GateSettings) -> _Obstacle | None:
+    curve = asymptote_of(history.readings)
+    reference = history.reference
+    if reference is None and curve is not None and curve.u_c <= settings.asymptote_u_c:
         reference = Reference(curve.temp_c, curve.u_c)
-    target_c = reference.temp_c + settings.above_reference_c
-    if now_c > target_c:
-        text = f"{now_c:.1f} C, waiting for {target_c:.1f} C"
-        heading = Asymptote(reference.temp_c, reference.u_c, 0.0, curve.tau_s) if curve else None
-        return _Obstacle(text, heading.seconds_until(target_c, now_c) if heading else None)
+    if reference is not None and now_c > reference.temp_c + settings.above_reference_c:
+        target_c = reference.temp_c + settings.above_reference_c
+        heading = replace(curve, temp_c=reference.temp_c) if curve else None
+        remaining_s = heading.seconds_until(target_c, now_c) if heading else None
+        return _Obstacle(f"{now_c:.1f} C, waiting for {target_c:.1f} C", remaining_s)
     if slope < -settings.cooling_limit_c_per_s:
-        text = f"cooling at {-slope * 60:.1f} C/min, at most {settings.cooling_limit_c_per_s * 60:.1f} C/min allowed"
-        return _Obstacle(text, _until_flat(curve or asymptote_of(history.readings), now_c, settings))
+        limit = settings.cooling_limit_c_per_s * 60
+        text = f"{now_c:.1f} C, cooling at {-slope * 60:.1f} C/min (limit {limit:.1f} C/min)"
+        return _Obstacle(text, _until_flat(curve, now_c, settings))
+    # A flat line has no curve to fit: it has settled already.
+    if reference is None and abs(slope) > settings.cooling_limit_c_per_s / 5:
+        return _Obstacle(f"{now_c:.1f} C, not yet known where it settles", None)
     return None
 
 

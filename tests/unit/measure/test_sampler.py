@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -259,6 +262,25 @@ def test_a_gpu_that_is_not_there_is_refused_at_the_start(host_with_gpus: Host) -
     stub = host_with_gpus()
     with pytest.raises(GpuLostError, match="is not there"):
         SamplerProcess(["GPU-other"], environment=stub.environment).start()
+
+
+def test_the_sampler_ends_when_the_controller_is_killed(host_with_gpus: Host) -> None:
+    stub = host_with_gpus()
+    code = (
+        "import sys, time\n"
+        "from lemctl.measure.watch import SamplerProcess\n"
+        "sampler = SamplerProcess([sys.argv[1]], environment=eval(sys.argv[2]))\n"
+        "sampler.start()\n"
+        "print(sampler.pid, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, stub.uuid(), repr(stub.environment)], stdout=subprocess.PIPE, text=True
+    ) as controller:
+        assert controller.stdout is not None
+        pid = int(controller.stdout.readline())
+        controller.kill()
+        wait_for(lambda: not Path(f"/proc/{pid}").exists(), 5.0, "the orphaned sampler's end")
 
 
 def test_idle_gpus_are_watched_on_a_line_of_their_own(host_with_gpus: Host) -> None:
