@@ -56,7 +56,7 @@ def translated(
     """The first mistake by line, with the count of the others. `exists` tells real keys from pydantic's own marks."""
     found = []
     for details in error.errors(include_url=False):
-        location = [str(part) for part in details["loc"]]
+        location = [str(part) for part in details["loc"] if not str(part).startswith("<")]
         known = details["type"] in ("missing", "extra_forbidden")
         while location and not known and not exists(prefix + ".".join(location)):
             location.pop()
@@ -74,7 +74,7 @@ def sentence(details: ErrorDetails, model: type[BaseModel]) -> str:
     if kind == "missing":
         return "this key is required"
     if kind == "extra_forbidden":
-        *parents, name = (str(part) for part in details["loc"])
+        *parents, name = (str(part) for part in details["loc"] if not str(part).startswith("<"))
         section = section_at(model, parents)
         names = [field.alias or key for key, field in section.model_fields.items()] if section is not None else []
         return f"unknown key{nearest(name, names)}" + (f" (allowed: {listed(names, 30)})" if names else "")

@@ -87,9 +87,7 @@ class _Collector:
 
 def plan(campaign: CampaignFile) -> Plan:
     """Expand, check what goes together, merge duplicates, order. Raises `CampaignFileError`."""
-    cycles = campaign.settings.cycles
-    if not isinstance(cycles, int):
-        raise campaign.source.error("must be a number", "cycles")
+    cycles = _most_cycles(campaign)
     _refuse_too_many(campaign, cycles)
     collector = _Collector(campaign)
     with _no_garbage():
@@ -126,6 +124,20 @@ def _no_garbage() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
+
+
+def _most_cycles(campaign: CampaignFile) -> int:
+    """Cycles to queue: with `until` the most there may be; those not needed are skipped when that is known."""
+    cycles = campaign.settings.cycles
+    if isinstance(cycles, int):
+        return cycles
+    if cycles.min > cycles.max:
+        raise campaign.source.error(f"min {cycles.min} is above max {cycles.max}", "cycles")
+    if campaign.settings.order == "shuffled":
+        raise campaign.source.error(
+            "precision is looked at when a block ends, and `order: shuffled` has none", "cycles"
+        )
+    return cycles.max
 
 
 def _refuse_too_many(campaign: CampaignFile, cycles: int) -> None:
@@ -234,7 +246,7 @@ def _document(campaign: CampaignFile) -> dict[str, Any]:
         "name": settings.name,
         "description": settings.description,
         "preset": settings.preset,
-        "cycles": settings.cycles,
+        "cycles": settings.cycles if isinstance(settings.cycles, int) else settings.cycles.model_dump(),
         "order": settings.order,
         "seed": settings.seed,
         "reload_each_block": settings.reload_each_block,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
 
 BACKENDS: tuple[str, ...] = ("pytorch", "vllm", "tensorrt", "replay")
 
@@ -51,6 +51,14 @@ def _read_positive(value: Any) -> float:
     return _positive(seconds(value))
 
 
+def _share(value: Any) -> float:
+    """`2%` -> 0.02."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?%", value) if isinstance(value, str) else None
+    if found is None or not 0 < float(found[1]) < 100:
+        raise ValueError("must be a share above 0% and below 100%, such as 2%")
+    return float(found[1]) / 100
+
+
 def _dtype(value: Any) -> Any:
     return _DTYPES.get(value, value) if isinstance(value, str) else value
 
@@ -58,6 +66,11 @@ def _dtype(value: Any) -> Any:
 _AS_TEXT = WithJsonSchema({"type": "string", "pattern": _DURATION.pattern, "examples": ["300s", "30m"]})
 Duration = Annotated[float, BeforeValidator(seconds), _AS_TEXT]
 Limit = Annotated[float, BeforeValidator(_read_positive), _AS_TEXT]
+Share = Annotated[
+    float,
+    BeforeValidator(_share),
+    WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)? ?%$", "examples": ["2%"]}),
+]
 Window = Annotated[
     float | None,
     BeforeValidator(_window),
@@ -201,16 +214,16 @@ class Breaker(Section):
 class Until(Section):
     """The precision at which repeating ends."""
 
-    metric: Text = Field(description="Name of the metric.")
-    half_width: Text = Field(description="Half-width of its 95 % interval, such as `2%`.")
+    metric: Text = Field(default="energy_per_output_token", description="Name of the metric.")
+    half_width: Share = Field(description="Relative half-width of its 95 % interval, such as `2%`.")
 
 
 class CyclesUntil(Section):
-    """Repeat until precise enough."""
+    """Repeat until precise enough. Looked at only when a block (one cycle of every experiment) has ended."""
 
-    until: Until
-    min: int = Field(default=5, ge=2)
-    max: int = Field(default=40, ge=2)
+    until: Until = Field(description="When an experiment needs no more cycles.")
+    min: int = Field(default=5, ge=2, le=10_000, description="At least so many.")
+    max: int = Field(default=40, ge=2, le=10_000, description="At most so many.")
 
 
 class Hours(Section):
@@ -228,9 +241,7 @@ class Notify(Section):
     on: list[Text] = Field(default_factory=list)
 
 
-def _cycles(value: Any) -> Any:
-    if isinstance(value, dict) and "until" in value:
-        return value
+def _cycles(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError("must be a whole number, or a mapping with `until`")
     if not 1 <= value <= 10_000:
@@ -238,7 +249,15 @@ def _cycles(value: Any) -> Any:
     return value
 
 
-Cycles = Annotated[int | CyclesUntil, BeforeValidator(_cycles)]
+def _kind_of_cycles(value: Any) -> str:
+    return "<until>" if isinstance(value, dict | CyclesUntil) else "<number>"
+
+
+#: The tags are marks of ours that no key can be; messages leave them out.
+Cycles = Annotated[
+    Annotated[int, BeforeValidator(_cycles), Tag("<number>")] | Annotated[CyclesUntil, Tag("<until>")],
+    Discriminator(_kind_of_cycles),
+]
 
 
 class Campaign(Section):

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from lemctl import __version__
 from lemctl.cancel import Cancel
 from lemctl.clock import Clock, utc_text
+from lemctl.daemon.adaptive import skip_what_is_precise
 from lemctl.daemon.experiment import World, run_experiment
 from lemctl.daemon.lanes import Lane
 from lemctl.daemon.obey import UnderWay, obey
@@ -155,6 +156,7 @@ class Daemon:
         with self.store.transaction() as tx:
             campaign = campaigns.by_id(tx, work.run.campaign.id)
             self._break(tx, campaign)
+            skip_what_is_precise(tx, campaign, work.run.cycle, self.clock)
             campaigns.settle(tx, campaigns.by_id(tx, campaign.id), self.clock)
 
     def _break(self, tx: Transaction, campaign: Campaign) -> None:

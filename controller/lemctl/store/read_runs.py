@@ -89,6 +89,31 @@ def count_by_status(tx: sqlite3.Connection, campaign: Campaign) -> dict[str, int
     return {row[0]: row[1] for row in rows}
 
 
+def blocks_done(tx: sqlite3.Connection, campaign: Campaign) -> int:
+    """How many blocks (one cycle of every experiment) have ended completely, from the first on."""
+    row = tx.execute(
+        "SELECT min(cycle) - 1, (SELECT max(cycle) FROM runs WHERE campaign_id = ?1) FROM runs WHERE campaign_id = ?1"
+        " AND status IN ('Queued', 'Starting', 'Cooling', 'Running')",
+        (campaign.id,),
+    ).fetchone()
+    return int(row[1] if row[0] is None else row[0])
+
+
+def figures_so_far(tx: sqlite3.Connection, campaign: Campaign, metric: str) -> dict[str, list[float]]:
+    """VALID figures of a metric, by experiment, of those experiments that have queued cycles left."""
+    rows = tx.execute(
+        "SELECT r.experiment, m.value FROM runs r LEFT JOIN attempts a ON a.run_id = r.id AND a.outcome = 'ok'"
+        " AND a.verdict = 'VALID' LEFT JOIN metrics m ON m.attempt_id = a.id AND m.name = ?"
+        " WHERE r.campaign_id = ? AND r.experiment IN"
+        " (SELECT experiment FROM runs WHERE campaign_id = ? AND status = 'Queued') ORDER BY r.cycle",
+        (metric, campaign.id, campaign.id),
+    )
+    found: dict[str, list[float]] = {}
+    for experiment, value in rows:
+        found.setdefault(experiment, []).extend([] if value is None else [value])
+    return found
+
+
 @dataclass(frozen=True)
 class RunRow:
     """A run by its number."""

@@ -22,7 +22,6 @@ ASKING = {
     "workload.load.rate": "workload.load.rate: 4/s",
     "workload.load.burstiness": "workload.load.burstiness: 0.5",
     "workload.load.trace": "workload.load.trace: arrivals.jsonl",
-    "cycles.until": "cycles: {until: {metric: energy_per_output_token, half_width: 2%}, min: 5, max: 40}",
     "hours": 'hours: {from: "22:00", to: "07:00", tz: Europe/Berlin}',
     "schedule": 'schedule: "0 22 * * 5"',
     "notify": "notify: {urls_from: LEM_NOTIFY, on: [finished]}",
@@ -75,12 +74,27 @@ def test_each_row_is_in_the_schema_and_would_be_accepted_without_its_refusal(row
     assert loads("\n".join(lines.values()) + "\n", not_yet=others).name == "x"
 
 
-def test_the_publication_preset_asks_for_a_number_of_cycles() -> None:
+def test_the_publication_preset_repeats_until_it_is_precise() -> None:
     text = "\n".join(BASE.values())
-    with pytest.raises(
-        CampaignFileError, match=r"cycles.until: .*give cycles as a number \(from the preset publication\)"
-    ):
-        loads(text, preset="publication")
-    done = plan(loads(text, "f.yaml", {"cycles": "6"}, "publication"))
-    assert done.document["cycles"] == 6
-    assert done.document["reload_each_block"] is True
+    made = plan(loads(text, preset="publication"))
+    assert made.document["cycles"] == {
+        "until": {"metric": "energy_per_output_token", "half_width": 0.02},
+        "min": 5,
+        "max": 40,
+    }
+    assert len(made.runs) == 40 * len(made.experiments)
+
+
+@pytest.mark.parametrize(
+    ("cycles", "order", "words"),
+    [
+        ("{until: {half_width: 2}}", "blocked", "such as 2%"),
+        ("{until: {half_width: '0%'}}", "blocked", "such as 2%"),
+        ("{until: {half_width: '2%'}, min: 9, max: 5}", "blocked", "min 9 is above max 5"),
+        ("{until: {half_width: '2%'}}", "shuffled", "has none"),
+    ],
+)
+def test_an_impossible_precision_is_refused(cycles: str, order: str, words: str) -> None:
+    text = "\n".join([*BASE.values(), f"cycles: {cycles}", f"order: {order}"])
+    with pytest.raises(CampaignFileError, match=words):
+        plan(loads(text))
