@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 from lemctl.judge.measured import BaselineName, Energy, Measured, Scope
 from lemctl.judge.metric import MetricRegistry, NotKnownError, Value, divided, known
@@ -30,8 +31,7 @@ _metric = ENERGY_METRICS.metric
 @_metric("J", ("energy",))
 def energy_total(measured: Measured) -> Value:
     """E_total: all energy of the allotted GPUs in the windows (NVML counter)."""
-    energy = known(measured.energy_of("gpu"))
-    return _as_value(energy)
+    return _as_value(known(measured.energy_of("gpu")))
 
 
 def _as_value(energy: Energy) -> Value:
@@ -68,34 +68,49 @@ def _total_tokens(measured: Measured) -> int:
     return count_tokens_in(measured) + count_tokens_out(measured)
 
 
-_DENOMINATORS: tuple[tuple[str, str, str, Callable[[Measured], int]], ...] = (
-    ("output_token", "output tokens", "output token", count_tokens_out),
-    ("total_token", "tokens", "prompt or output token", _total_tokens),
-    ("request", "answered requests", "answered request", lambda measured: len(requests_answered(measured))),
-    ("prompt", "prompts", "prompt submitted, answered or not", lambda measured: len(requests_counted(measured))),
+class _Share(NamedTuple):
+    """What energy is divided by: suffix of the metric's name, words for one and for many, and how to count them."""
+
+    suffix: str
+    one: str
+    many: str
+    count: Callable[[Measured], int]
+
+
+class _Kind(NamedTuple):
+    """An energy that is divided: prefix of the metric's name, its symbol, inputs and function."""
+
+    prefix: str
+    symbol: str
+    inputs: tuple[str, ...]
+    energy: Callable[[Measured], Value]
+
+
+_SHARES = (
+    _Share("output_token", "output token", "output tokens", count_tokens_out),
+    _Share("total_token", "prompt or output token", "tokens", _total_tokens),
+    _Share("request", "answered request", "answered requests", lambda m: len(requests_answered(m))),
+    _Share("prompt", "prompt submitted, answered or not", "prompts", lambda m: len(requests_counted(m))),
 )
-_NUMERATORS: tuple[tuple[str, str, tuple[str, ...], Callable[[Measured], Value]], ...] = (
-    ("energy", "E_total", ("energy",), energy_total),
-    ("energy_net", "E_net", _BASELINE_INPUTS, energy_net),
-    ("energy_attributed", "E_attrib", _BASELINE_INPUTS, energy_attributed),
+_KINDS = (
+    _Kind("energy", "E_total", ("energy",), energy_total),
+    _Kind("energy_net", "E_net", _BASELINE_INPUTS, energy_net),
+    _Kind("energy_attributed", "E_attrib", _BASELINE_INPUTS, energy_attributed),
 )
 
 
-def _register_per(numerator: int, denominator: int) -> None:
-    prefix, symbol, inputs, energy = _NUMERATORS[numerator]
-    suffix, plural, singular, count = _DENOMINATORS[denominator]
-    all_inputs = tuple(dict.fromkeys((*inputs, *WORK_INPUTS)))
+def _register_per(kind: _Kind, share: _Share) -> None:
+    name, unit = f"{kind.prefix}_per_{share.suffix}", f"J/{share.suffix.replace('_', ' ')}"
+    inputs = tuple(dict.fromkeys((*kind.inputs, *WORK_INPUTS)))
 
-    @_metric(
-        f"J/{suffix.replace('_', ' ')}", all_inputs, name=f"{prefix}_per_{suffix}", meaning=f"{symbol} per {singular}."
-    )
+    @_metric(unit, inputs, name=name, meaning=f"{kind.symbol} per {share.one}.")
     def energy_per(measured: Measured) -> Value:
-        return divided(energy(measured), count(measured), plural)
+        return divided(kind.energy(measured), share.count(measured), share.many)
 
 
-for _numerator in range(len(_NUMERATORS)):
-    for _denominator in range(len(_DENOMINATORS)):
-        _register_per(_numerator, _denominator)
+for _kind in _KINDS:
+    for _share in _SHARES:
+        _register_per(_kind, _share)
 
 
 @_metric("token/J", ("energy", *WORK_INPUTS))
