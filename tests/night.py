@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -97,10 +97,10 @@ class Night:
         """The environment variables that make a daemon this one's."""
         return {**self.environment, "LEM_HOME": str(self.home.root), "LEM_LOCK_DIR": str(self.locks)}
 
-    def begin(self) -> subprocess.Popen[bytes]:
-        """Start a daemon; it is not waited for."""
+    def begin(self, prefix: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+        """Start a daemon, under another program if there is a `prefix`; it is not waited for."""
         self.home.create()
-        command = [sys.executable, "-m", "lemctl.daemon.process"]
+        command = [*prefix, sys.executable, "-m", "lemctl.daemon.process"]
         environment = {**os.environ, **self.variables()}
         with (self.home.logs / "daemon.out").open("ab") as out:
             self.daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from night import Night, campaign_text
 
 #: replay fault -> (kind, what a person reads), with no retry.
@@ -59,7 +60,10 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Night]:
 
 def run_of(night: Night, campaign: str, **axes: Any) -> dict[str, Any]:
     """The first cycle's run with these swept values: its status, and its attempts."""
-    sql = "SELECT id, axes, status_data FROM runs WHERE cycle = 1 AND campaign_id = (SELECT id FROM campaigns WHERE name = ?)"
+    sql = (
+        "SELECT r.id, axes, r.status_data FROM runs r JOIN campaigns c ON c.id = r.campaign_id"
+        " WHERE cycle = 1 AND c.name = ?"
+    )
     for run, found, data in night.rows(sql, campaign):
         if axes.items() <= json.loads(found).items():
             tries = night.rows("SELECT outcome, fault, message, session_id FROM attempts WHERE run_id = ?", run)

@@ -1,0 +1,155 @@
+"""A disk that is full or fails, a database that somebody holds: the daemon stops cleanly or waits, and loses nothing."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lemctl.store.database import Store
+from night import Night, campaign_text
+
+needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace makes the faults")
+
+_COMMITS = """
+import sys, pathlib
+from lemctl.errors import CannotGoOn
+from lemctl.paths import Home
+from lemctl.store.database import Store
+done = 0
+with Store.open(Home(pathlib.Path(sys.argv[1])), "write") as store:
+    try:
+        for number in range(50):
+            with store.transaction() as tx:
+                tx.execute("INSERT INTO live VALUES (?, '{}', '2026-01-01')", (f"{number:03d}",))
+            done += 1
+    except CannotGoOn as stop:
+        print(done, type(stop).__name__, stop)
+        sys.exit(stop.exit_code)
+"""
+
+
+def inject(what: str, wal: Path, command: list[str], **options: object) -> subprocess.Popen[str]:
+    """Run `command` with a fault in the system calls on the write-ahead log."""
+    call = what.partition(":")[0]
+    strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-P", str(wal), "-e", f"trace={call}", "-e", f"inject={what}"]
+    return subprocess.Popen([*strace, *command], text=True, **options)  # type: ignore[call-overload,no-any-return]
+
+
+@needs_strace
+@pytest.mark.parametrize(
+    ("fault", "error", "text"),
+    [
+        ("pwrite64:error=ENOSPC:when=40+", "DiskFull", "free space on that disk, what was committed is safe"),
+        ("fdatasync:error=EIO:when=20+", "StoreUnusable", "look at that disk"),
+    ],
+)
+def test_a_disk_that_refuses_stops_the_writer_and_keeps_what_was_committed(
+    night: Night, fault: str, error: str, text: str
+) -> None:
+    Store.open(night.home, "write").close()
+    command = [sys.executable, "-c", _COMMITS, str(night.home.root)]
+    writer = inject(fault, night.home.root / "lem.db-wal", command, stdout=subprocess.PIPE)
+    said = writer.communicate(timeout=60)[0]
+    assert writer.returncode == 4
+    done, kind, message = said.split(maxsplit=2)
+    assert kind == error
+    assert text in message
+    kept = [row[0] for row in night.rows("SELECT topic FROM live ORDER BY topic")]
+    assert int(done) > 3
+    # A commit whose sync failed may stand or not; none before it may be missing, none after it be there.
+    assert kept[: int(done)] == [f"{n:03d}" for n in range(int(done))]
+    assert len(kept) <= int(done) + 1
+
+
+@needs_strace
+def test_a_full_disk_stops_the_daemon_and_the_next_one_goes_on(night: Night) -> None:
+    night.add(campaign_text(cycles=20))
+    night.begin()
+    night.wait_until_under_way()
+    night.end()
+    full = ["strace", "-f", "-qq", "-o", "/dev/null", "-P", str(night.home.root / "lem.db-wal"), "-e", "trace=pwrite64"]
+    night.begin(prefix=[*full, "-e", "inject=pwrite64:error=ENOSPC:when=60+"])
+    assert night.daemon is not None
+    assert night.daemon.wait(60) == 4
+    assert "free space on that disk" in (night.home.logs / "daemon.out").read_text()
+    assert "Queued" in night.statuses()
+    night.begin()
+    night.wait_campaign()
+    night.end()
+    night.audit()
+    assert night.statuses() == ["Done"] * 20
+
+
+def test_too_little_free_disk_starts_no_run_and_says_so(night: Night) -> None:
+    night.environment["LEM_MIN_FREE_DISK_MB"] = "1000000000"
+    night.add(campaign_text())
+    night.begin()
+    sql = "SELECT json_extract(document, '$.waits_for') FROM live WHERE topic = 'daemon'"
+    night.wait_for(lambda: "free disk" in str(night.rows(sql)), "a word on the disk")
+    assert night.attempts() == []
+    night.end()
+    night.audit()
+
+
+def test_a_locked_database_is_waited_for(night: Night) -> None:
+    night.add(campaign_text(cycles=3))
+    night.begin()
+    night.wait_until_under_way()
+    with Store.open(night.home, "write") as store, store.transaction():
+        before = night.rows("SELECT count(*) FROM transitions")
+        time.sleep(1.0)  # held for that long while runs go on: that is the fault
+        assert night.rows("SELECT count(*) FROM transitions") == before
+    night.wait_campaign()
+    night.end()
+    night.audit()
+    assert [outcome for outcome, *_ in night.attempts()] == ["ok"] * 3
+
+
+def test_a_damaged_database_is_refused_by_the_daemon_with_its_backup(night: Night) -> None:
+    night.add(campaign_text(cycles=2))
+    night.begin()
+    night.wait_until_under_way()
+    night.kill()
+    night.begin()  # recovers, and keeps a backup
+    night.wait_campaign()
+    night.end()
+    with night.home.database.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * 4096 * 3)
+    before = night.home.database.read_bytes()
+    daemon = night.begin()
+    assert daemon.wait(30) == 4
+    said = (night.home.logs / "daemon.out").read_text()
+    (backup,) = night.home.backups.iterdir()
+    assert "cannot be used" in said
+    assert str(backup) in said
+    assert night.home.database.read_bytes() == before
+    assert "Traceback" not in said
+
+
+def test_a_kill_in_the_middle_of_a_write_leaves_a_whole_database(night: Night) -> None:
+    """SIGKILL at a write of the log itself, between two pages of one transaction."""
+    if shutil.which("strace") is None:
+        pytest.skip("strace makes the fault")
+    for number in (3, 11, 24, 37):
+        Store.open(night.home, "write").close()
+        before = {row[0] for row in night.rows("SELECT topic FROM live")}
+        command = [
+            sys.executable,
+            "-c",
+            _COMMITS.replace("{number:03d}", f"{number}-" + "{number:03d}"),
+            str(night.home.root),
+        ]
+        killed = inject(f"pwrite64:signal=KILL:when={number}", night.home.root / "lem.db-wal", command)
+        assert killed.wait(60) == -signal.SIGKILL
+        after = {row[0] for row in night.rows("SELECT topic FROM live")}
+        assert before <= after
+        mine = sorted(after - before)
+        assert mine == [f"{number}-{n:03d}" for n in range(len(mine))]
+    night.audit()
