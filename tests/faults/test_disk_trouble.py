@@ -1,4 +1,4 @@
-"""A disk that is full or fails, a database that somebody holds: the daemon stops cleanly or waits, and loses nothing."""
+"""A disk that is full or fails, a database that somebody holds: the daemon stops or waits, and loses nothing."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lemctl.clock import SystemClock, boot_id
 from lemctl.daemon.locks import FileLock, holder_text
@@ -45,10 +45,10 @@ def spawn(settings: Settings, timeout_s: float = SPAWN_TIMEOUT_S) -> int:
     home = settings.paths
     until = time.monotonic() + timeout_s
     while (pid := holder(home)) is not None:
-        if not _is_leaving(home):
+        if _serves(home, pid):
             return pid
         if time.monotonic() > until:
-            raise LemctlError(f"the daemon {pid} is ending, but has not ended within {timeout_s:.0f} s; try again")
+            raise LemctlError(f"the daemon {pid} neither serves nor ends for {timeout_s:.0f} s: look into {home.logs}")
         time.sleep(0.02)
     home.create()
     log = home.logs / "daemon.out"
@@ -64,7 +64,7 @@ def spawn(settings: Settings, timeout_s: float = SPAWN_TIMEOUT_S) -> int:
             env=environment,
         )
     while time.monotonic() < until:
-        if (pid := holder(home)) and _told(home).get("pid") == pid:
+        if (pid := holder(home)) and _serves(home, pid):
             return pid
         if process.poll() is not None and holder(home) is None:
             break
@@ -136,17 +136,14 @@ def _keep_backup(home: Home, log: logging.Logger) -> None:
         log.warning("no backup after an unclean end: %s", error)
 
 
-def _is_leaving(home: Home) -> bool:
-    return _told(home).get("state") == "leaving"
-
-
-def _told(home: Home) -> dict[str, Any]:
-    """What the daemon last told of itself; empty when it has told nothing, or nothing can be read."""
+def _serves(home: Home, pid: int) -> bool:
+    """Whether the daemon ticks: it has recovered what was left, and was not told to leave."""
     try:
         with Store.open(home) as store:
-            return live.get(store.connection, "daemon") or {}
+            told = live.get(store.connection, "daemon") or {}
     except LemctlError:
-        return {}
+        return False
+    return told.get("pid") == pid and told.get("state") != "leaving"
 
 
 def _log(home: Home) -> logging.Logger:
