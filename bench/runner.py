@@ -1,10 +1,10 @@
 """What the runner costs beyond the model's own work: the same batches in a bare loop and in a runner's window.
 
-Both sides are processes of the engine's interpreter with the same random Llama, prompts and `generate` settings; the
-bare loop takes no times of tokens, keeps no records and knows no contract. Pairs in ABBA order, until the 95 %
-half-width of the loss is at most 0.5 % or the pairs are used up. The loss is that of tokens/s; passed where its upper
-end is at most 1 %, failed where its lower end is above, else not resolved. The interpreter is LEM_PYTHON_PYTORCH, else
-`.venv-pytorch` in the checkout.
+Both sides are processes of the engine's interpreter with the same random Llama, prompts and `generate` settings, on
+one thread; the bare loop takes no times of tokens, keeps no records and knows no contract. Pairs in ABBA order, until
+the 95 % half-width of the loss is at most 0.5 % or the pairs are used up. The loss is that of tokens/s; passed where
+its upper end is at most 1 %, failed where its lower end is above, else not resolved. The interpreter is
+LEM_PYTHON_PYTORCH, else `.venv-pytorch` in the checkout.
 
     python bench/runner.py [--pairs 200] [--out bench/results/runner.md]
 """
@@ -19,6 +19,7 @@ import os
 import statistics
 import subprocess
 import tempfile
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from machine import describe_machine
 from lem_runner.protocol import (
     EVENTS_FILE,
     LEASE_FILE,
+    LEASE_PERIOD_S,
     Command,
     Event,
     MeasureSpec,
@@ -47,7 +49,7 @@ from lemctl.judge.statistics import Interval, t_interval
 CHECKOUT = Path(__file__).parents[1]
 LOSS_LIMIT, HALF_WIDTH_LIMIT = 0.01, 0.005
 MIN_PAIRS = 10
-PROMPTS, BATCH_SIZE, INPUT_LEN, NEW_TOKENS = 16, 4, 32, 48
+PROMPTS, BATCH_SIZE, INPUT_LEN, NEW_TOKENS = 8, 4, 32, 16
 EVENT_CEILING_S = 300.0
 #: About 20 M parameters: some milliseconds a step on two cores.
 SHAPE = {
@@ -67,6 +69,7 @@ BARE_LOOP = """
 import json, sys, time
 job = json.loads(sys.stdin.readline())
 import torch
+torch.set_num_threads(1)
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 fields = dict(job["shape"])
 config = AutoConfig.for_model(fields.pop("model_type"), **fields)
@@ -100,7 +103,10 @@ class BareLoop:
     """The work alone."""
 
     def __init__(self, python: str, prompts: list[Prompt]) -> None:
-        self._process = subprocess.Popen([python, "-c", BARE_LOOP], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        # A session of its own, as the runner has: Linux shares a busy CPU out by session (sched_autogroup_enabled).
+        self._process = subprocess.Popen(
+            [python, "-c", BARE_LOOP], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+        )
         ids = [prompt.ids for prompt in prompts]
         self._send({"shape": SHAPE, "prompts": ids, "batch_size": BATCH_SIZE, "new_tokens": NEW_TOKENS})
 
@@ -133,6 +139,13 @@ class Runner:
             env={**os.environ, "PYTHONPATH": str(CHECKOUT / "runner")},
         )
 
+        threading.Thread(target=self._keep_lease, daemon=True).start()
+
+    def _keep_lease(self) -> None:
+        while self._process.poll() is None:
+            (self._folder / LEASE_FILE).touch()
+            time.sleep(LEASE_PERIOD_S)
+
     def measure(self) -> Window:
         self._count += 1
         attempt = f"a{self._count}"
@@ -160,7 +173,6 @@ class Runner:
         deadline_s = time.monotonic() + EVENT_CEILING_S
         path = self._folder / EVENTS_FILE
         while time.monotonic() < deadline_s and self._process.poll() is None:
-            (self._folder / LEASE_FILE).touch()
             lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
             for event in map(Event.decode, lines):
                 if event.attempt == attempt and event.type == "error":
@@ -168,7 +180,7 @@ class Runner:
                 if event.attempt == attempt and event.type == kind:
                     return event
             time.sleep(0.02)
-        raise SystemExit(f"no {kind} of {attempt} within {EVENT_CEILING_S:g} s")
+        raise SystemExit(f"no {kind} of {attempt}: the runner ended, or {EVENT_CEILING_S:g} s have passed")
 
 
 def _busy_ns(records: list[RequestRecord]) -> int:
@@ -207,12 +219,13 @@ def make_spec(folder: Path) -> tuple[RunSpec, list[Prompt]]:
     )
     model = ModelRef("random", "bench-llama", config=SHAPE)
     measure = MeasureSpec(None, Warmup(kind="none"))
-    return RunSpec("pytorch", "bench", model, {"dtype": "float32"}, {}, workload, measure), prompts
+    return RunSpec("pytorch", "bench", model, {"dtype": "float32", "num_threads": 1}, {}, workload, measure), prompts
 
 
 def measure_pairs(bare: BareLoop, runner: Runner, most: int) -> list[tuple[Window, Window]]:
     """ABBA pairs until the interval of the loss is narrow enough."""
-    bare.measure(), runner.measure()
+    bare.measure()
+    runner.measure()
     pairs: list[tuple[Window, Window]] = []
     while len(pairs) < most:
         for is_bare_first in (True, False):
@@ -249,7 +262,8 @@ def main() -> int:
         session.mkdir()
         bare, runner = BareLoop(engine_python(), prompts), Runner(engine_python(), session, spec)
         pairs = measure_pairs(bare, runner, arguments.pairs)
-        bare.close(), runner.close()
+        bare.close()
+        runner.close()
     if {window.tokens for pair in pairs for window in pair} != {PROMPTS * NEW_TOKENS}:
         raise SystemExit("the two sides did not do the same work")
     text = report(pairs)
@@ -273,8 +287,8 @@ def report(pairs: list[tuple[Window, Window]]) -> str:
             "",
             describe_machine(),
             "",
-            f"transformers `generate`, a random Llama of about 20 M parameters, float32, greedy; {PROMPTS} prompts of "
-            f"{INPUT_LEN} tokens in batches of {BATCH_SIZE}, {NEW_TOKENS} new tokens each. "
+            "transformers `generate`, a random Llama of about 20 M parameters, float32, greedy, one thread; "
+            f"{PROMPTS} prompts of {INPUT_LEN} tokens in batches of {BATCH_SIZE}, {NEW_TOKENS} new tokens each. "
             f"{len(pairs)} pairs in ABBA order.",
             "",
             "| figure | value |",
