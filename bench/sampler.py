@@ -53,6 +53,17 @@ for line in sys.stdin:
     print(steps / (time.perf_counter() - began), flush=True)
 """
 BUSY = "while True: pass"
+#: A process that does nothing but wake: what any sampler pays on this machine before it reads anything.
+WAKE = """
+import sys, time
+period_s, seconds = map(float, sys.argv[1:])
+began, next_s = time.clock_gettime(time.CLOCK_PROCESS_CPUTIME_ID), time.monotonic()
+end_s = next_s + seconds
+while next_s < end_s:
+    next_s += period_s
+    time.sleep(max(0.0, next_s - time.monotonic()))
+print((time.clock_gettime(time.CLOCK_PROCESS_CPUTIME_ID) - began) / seconds)
+"""
 
 
 @contextlib.contextmanager
@@ -79,14 +90,29 @@ def cpu_ns(pid: int) -> int:
     return sum(int(task.read_text().split()[0]) for task in Path(f"/proc/{pid}/task").glob("*/schedstat"))
 
 
-def measure_cost(uuid: str, environment: Mapping[str, str], seconds: float) -> float:
+def wakings(pid: int) -> int:
+    """How often a process has gone to sleep by itself."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("voluntary_ctxt_switches")))
+
+
+def measure_floor(wakings_per_s: float, seconds: float) -> float:
+    """CPU share of a process that only wakes so often."""
+    command = [sys.executable, "-c", WAKE, str(1 / wakings_per_s), str(seconds)]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds + 30).stdout)
+
+
+def measure_cost(uuid: str, environment: Mapping[str, str], seconds: float) -> tuple[float, float]:
+    """CPU of the sampler at full rate as a share of one core, and its wakings per second."""
     with SamplerProcess([uuid], environment=environment) as sampler:
         sampler.set_rate("fast")
-        sampler.wait_until(time.monotonic_ns() + 10**9, 10.0)
+        # The counter's period has been learnt by then.
+        sampler.wait_until(time.monotonic_ns() + 3 * 10**9, 10.0)
         assert sampler.pid is not None
-        begin_ns, began_ns = cpu_ns(sampler.pid), time.monotonic_ns()
+        used_ns, woken, began_ns = cpu_ns(sampler.pid), wakings(sampler.pid), time.monotonic_ns()
         sampler.wait_until(began_ns + round(seconds * 1e9), seconds + 10.0)
-        return (cpu_ns(sampler.pid) - begin_ns) / (time.monotonic_ns() - began_ns)
+        elapsed_ns = time.monotonic_ns() - began_ns
+        return (cpu_ns(sampler.pid) - used_ns) / elapsed_ns, (wakings(sampler.pid) - woken) / elapsed_ns * 1e9
 
 
 def measure_jitter(uuid: str, environment: Mapping[str, str], seconds: float) -> list[float]:
@@ -162,7 +188,8 @@ def main() -> int:
     arguments = parser.parse_args()
     load = os.getloadavg()[0]
     with gpu(arguments.nvml) as (uuid, environment):
-        cost = measure_cost(uuid, environment, arguments.seconds)
+        cost, woken_per_s = measure_cost(uuid, environment, arguments.seconds)
+        floor = measure_floor(woken_per_s, min(arguments.seconds, 20.0))
         deviations_ms = measure_jitter(uuid, environment, arguments.seconds)
         losses, interval = measure_loss(uuid, environment, arguments.pairs, arguments.window)
     punctual = sum(deviation <= PUNCTUAL_MS for deviation in deviations_ms) / len(deviations_ms)
@@ -184,6 +211,7 @@ def main() -> int:
             "| what | figure | limit | |",
             "|---|---|---|---|",
             f"| CPU of the sampler at full rate, of one core | {cost:.3%} | {CPU_LIMIT:.1%} | {verdicts[0]} |",
+            f"| the same number of bare wakings ({woken_per_s:.0f} per s) of an empty Python process | {floor:.3%} | | |",
             f"| 100 ms intervals within {PUNCTUAL_MS:g} ms, all cores busy ({len(deviations_ms)} intervals) "
             f"| {punctual:.2%} | {PUNCTUAL_SHARE:.0%} | {verdicts[1]} |",
             f"| largest deviation of an interval | {max(deviations_ms):.1f} ms | | |",

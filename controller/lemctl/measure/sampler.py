@@ -31,7 +31,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from lemctl.measure.gpu import GpuProbe, NvmlProbe
-from lemctl.measure.readings import NS_PER_S, CounterTick, GpuLostError, NvmlUnavailableError
+from lemctl.measure.readings import NS_PER_S, CounterTick, GpuLostError, GpuSample, NvmlUnavailableError
 
 EXIT_LOST = 3
 EXIT_UNAVAILABLE = 4
@@ -40,6 +40,9 @@ SIGN_OF_LIFE_NS = round(1.0 * NS_PER_S)
 HOLE_PERIODS = 3
 LEARNT_GAPS = 8
 _COMMANDS = frozenset({b"fast", b"idle", b"quit"})
+
+
+_encode = json.JSONEncoder(separators=(",", ":"), default=GpuSample.to_json).encode
 
 
 class Deadline:
@@ -175,7 +178,7 @@ class Sampling:
     def _read_sample(self, gpu: str) -> None:
         began_ns = time.monotonic_ns()
         sample = self.probe.sample(gpu)
-        self.emit(["p", gpu, (began_ns + time.monotonic_ns()) // 2, sample.to_json()])
+        self.emit(["p", gpu, (began_ns + time.monotonic_ns()) // 2, sample])
 
     def _tell_missing(self, gpu: str) -> None:
         missing = self.probe.missing(gpu)
@@ -194,19 +197,19 @@ class Lines:
 
     def __init__(self, out_fd: int, in_fd: int):
         self._out_fd, self._in_fd = out_fd, in_fd
-        self._batch: list[bytes] = []
+        self._batch: list[list[Any]] = []
         self._flushed_ns = 0
         self._partial = b""
 
     def emit(self, message: list[Any]) -> None:
-        """Keep one line for the next batch."""
-        self._batch.append(json.dumps(message, separators=(",", ":")).encode())
+        """Keep one line for the next batch. Encoding waits for it too: many at once are cheaper than one by one."""
+        self._batch.append(message)
 
     def flush(self, now_ns: int | None = None) -> None:
         """Write the batch; with `now_ns` only where the last one is half a second old. Raises BrokenPipeError."""
         if not self._batch or (now_ns is not None and now_ns - self._flushed_ns < FLUSH_EVERY_NS):
             return
-        data = memoryview(b"\n".join(self._batch) + b"\n")
+        data = memoryview("".join(f"{_encode(message)}\n" for message in self._batch).encode())
         while data:
             data = data[os.write(self._out_fd, data) :]
         self._batch.clear()
