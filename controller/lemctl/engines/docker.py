@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ class DockerExecutor:
         self._runner = runner
         self._containers = containers or Containers()
         self._warm: dict[tuple[str, str], str] = {}  # (lane, service) -> container id
+        self._unclean: set[tuple[str, str]] = set()  # may hold a runner that could not be ended: recreated before use
         self._projects: dict[str, ContainerSpec] = {}  # lane -> the last spec used there
         self.uid = settings.puid if settings.puid is not None else os.getuid() or NOBODY
         self.gid = settings.pgid if settings.pgid is not None else os.getgid() or NOBODY
@@ -74,10 +75,12 @@ class DockerExecutor:
         self._settings.models.mkdir(parents=True, exist_ok=True)
         key = (lane, backend.service)
         container_id = self._warm.get(key)
-        if place.fresh or container_id is None or not self._is_running(container_id):
-            container_id = self._containers.up(spec, force_recreate=place.fresh).id
-            self._warm[key] = container_id
+        fresh = place.fresh or key in self._unclean
+        if fresh or container_id is None or not self._is_running(container_id):
             self._projects[lane] = spec
+            container_id = self._containers.up(spec, force_recreate=fresh).id
+            self._warm[key] = container_id
+            self._unclean.discard(key)
         try:
             os.chown(place.folder, self.uid, self.gid)
         except OSError as error:
@@ -87,7 +90,9 @@ class DockerExecutor:
         command = self._containers.exec_command(
             spec, [backend.interpreter, "-m", "lem_runner", self.path_of(place.folder)]
         )
-        runner = DockerRunner(command, place.folder, self._containers, spec, container_id)
+        runner = DockerRunner(
+            command, place.folder, self._containers, spec, container_id, lambda: self._unclean.add(key)
+        )
         return Opened(Session(runner, place.folder, limits), container_id)
 
     def release(self, lane: str) -> None:
@@ -134,12 +139,19 @@ class DockerRunner:
     """A runner exec'ed in a container; a `RunnerProcess`. The client is our child, the runner is not."""
 
     def __init__(
-        self, command: Sequence[str], folder: Path, containers: Containers, spec: ContainerSpec, container_id: str
+        self,
+        command: Sequence[str],
+        folder: Path,
+        containers: Containers,
+        spec: ContainerSpec,
+        container_id: str,
+        on_unclean: Callable[[], object],
     ):
         self._folder = folder
         self._containers = containers
         self._spec = spec
         self._container_id = container_id
+        self._on_unclean = on_unclean
         self._oom_before = self._oom_kills()
         self._client = ChildProcess(command, folder, None)
         self._death: Death | None = None
@@ -169,12 +181,13 @@ class DockerRunner:
         self._client.kill_group()
 
     def destroy(self) -> None:
-        """Restart the container: that also ends what the engine left running."""
+        """Restart the container: that also ends what the engine left running. Where that fails it may run on (a dead
+        Docker engine ends no container), so the container is not used again."""
         self._client.kill_group()
         try:
             self._containers.restart(self._spec)
         except ContainerFault:
-            pass  # the next start brings it up anew, or fails with its own cause
+            self._on_unclean()
 
     def _cause(self, code: int) -> Death:
         try:
