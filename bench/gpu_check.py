@@ -178,7 +178,8 @@ def main() -> int:
         print(
             f"{batch:>5} {cell['n']:>2}  {shown(cell['j_per_output_token'], '11.4f')}  {shown(published, '9.4f'):>9}"
             f"  {shown(cell['cv'], '7.2%'):>7}  {shown(cell['counter_series_difference'], '16.2%'):>16}"
-            f"  {shown(cell['start_spread_c'], '10.1f'):>10} C  {cell['tokens_per_s']:>8.1f}  {', '.join(cell['verdicts'])}"
+            f"  {shown(cell['start_spread_c'], '10.1f'):>10} C  {cell['tokens_per_s']:>8.1f}"
+            f"  {', '.join(cell['verdicts'])}"
         )
     print(f"repeatability aimed at: CV at most {CV_AIM:.1%} in one session; written to {options.out}")
     return 0

@@ -1,15 +1,16 @@
 """What belongs to the host, not to a campaign: executor, images, interpreters, folders.
 
 Environment variables `LEM_*` win over `settings.yaml` in the state folder. A campaign file can set none of this.
+Read by hand: pydantic-settings costs a tenth of a second of every command (docs/decisions/0004).
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lemctl.errors import UsageMistake
 from lemctl.paths import Home, data_folder, default_home
@@ -17,10 +18,10 @@ from lemctl.paths import Home, data_folder, default_home
 Executor = Literal["docker", "local"]
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Host settings."""
 
-    model_config = SettingsConfigDict(env_prefix="LEM_", extra="ignore", frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     home: Path = Field(default_factory=default_home, description="State folder: database, sessions, prompts, logs.")
     executor: Executor = Field(
@@ -38,19 +39,6 @@ class Settings(BaseSettings):
     max_runs: int = Field(200_000, ge=1, description="A campaign file that expands to more runs is refused.")
     retry_back_off_scale: float = Field(1.0, ge=0, description="Stretches the waits before retries; 0 is for tests.")
     min_free_disk_mb: int = Field(500, ge=0, description="Below this free space no new run starts.")
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Environment before the file."""
-        file = YamlConfigSettingsSource(settings_cls, yaml_file=default_home() / "settings.yaml")
-        return init_settings, env_settings, file
 
     @property
     def paths(self) -> Home:
@@ -70,10 +58,38 @@ class Settings(BaseSettings):
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """The settings of this process; raises `UsageMistake` with the variable's name."""
+    """The settings of this process: overrides, then the environment, then the file, then the defaults.
+
+    Raises `UsageMistake` that names the variable or the key. Other `LEM_*` variables (images and interpreters of the
+    backends) are none of ours.
+    """
+    given = {**_from_file(default_home() / "settings.yaml"), **_from_environment(), **overrides}
     try:
-        return Settings(**overrides)
+        return Settings(**given)
     except ValidationError as error:
         first = error.errors()[0]
         name = "LEM_" + "_".join(str(part) for part in first["loc"]).upper()
         raise UsageMistake(f"{name}: {first['msg'].lower()} (found {first.get('input')!r})") from None
+
+
+def _from_environment() -> dict[str, Any]:
+    return {
+        name: os.environ[f"LEM_{name.upper()}"] for name in Settings.model_fields if f"LEM_{name.upper()}" in os.environ
+    }
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    import yaml
+
+    try:
+        found = yaml.safe_load(path.read_text("utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UsageMistake(f"{path}: cannot be read: {error}") from None
+    if found is not None and not isinstance(found, dict):
+        raise UsageMistake(f"{path}: must hold settings as `name: value`")
+    for name in found or {}:
+        if name not in Settings.model_fields:
+            raise UsageMistake(f"{path}: unknown setting {name!r} (allowed: {', '.join(Settings.model_fields)})")
+    return dict(found or {})

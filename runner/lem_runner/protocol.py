@@ -19,6 +19,8 @@ CONTRACT_VERSION = 1
 EXIT_OK = 0
 #: The controller is gone: stdin reached its end, or the lease went stale.
 EXIT_ORPHANED = 70
+#: The session folder could not be written (EX_IOERR of sysexits.h): no bye, no result.
+EXIT_IO = 74
 
 #: The controller touches the lease this often; a runner whose lease is older than the limit ends itself.
 LEASE_PERIOD_S = 5.0

@@ -24,6 +24,7 @@ from lem_runner.identity import hello
 from lem_runner.progress import Progress
 from lem_runner.protocol import (
     ALIVE_PERIOD_S,
+    EXIT_IO,
     EXIT_OK,
     LEASE_FILE,
     LEASE_LIMIT_S,
@@ -32,7 +33,7 @@ from lem_runner.protocol import (
     RunSpec,
     result_file,
 )
-from lem_runner.watch import EXIT_IO, Unreadable
+from lem_runner.watch import Unreadable
 
 #: A fatal `error` has been told, then `bye`.
 EXIT_FATAL = 1

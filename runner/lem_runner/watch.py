@@ -18,10 +18,8 @@ from lem_runner.events import EventLog
 from lem_runner.failures import SessionFolderError
 from lem_runner.processes import kill_descendants
 from lem_runner.progress import Progress
-from lem_runner.protocol import EXIT_ORPHANED, Command, ContractError
+from lem_runner.protocol import EXIT_IO, EXIT_ORPHANED, Command, ContractError
 
-#: EX_IOERR of sysexits.h: the session folder can no longer be written.
-EXIT_IO = 74
 #: A command line longer than this is refused unread; the longest real one is a run spec with a model's configuration.
 LINE_LIMIT_B = 16 << 20
 

@@ -1,4 +1,4 @@
-"""A simulated campaign goes through the real store, daemon logic, gate and judge: its state must be as sound as theirs."""
+"""A simulated campaign goes through the real store, daemon logic, gate and judge: its state must be as sound."""
 
 from __future__ import annotations
 
@@ -91,3 +91,33 @@ def test_a_rehearsal_is_marked_as_one(tmp_path: Path) -> None:
     run_campaign(planned((1,), 1), "", home)
     assert rows(home, "SELECT DISTINCT executor FROM campaigns") == [("simulate",)]
     assert rows(home, "SELECT DISTINCT executor FROM sessions") == [("simulate",)]
+
+
+ADAPTIVE = """
+name: adaptive
+model: "random:{vocab_size: 1000}"
+backend: replay
+preset: publication
+workload: {dataset: random, random: {input_len: 16}, prompts: 64, max_new_tokens: 64}
+sweep: {workload.load.batch_size: [1, 16]}
+cycles: {until: {metric: energy_per_output_token, half_width: "2%"}, min: 5, max: 20}
+"""
+
+
+def test_adaptive_cycles_stop_when_each_experiment_is_precise(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    made = plan(loads(ADAPTIVE, catalogue_dir=data_folder() / "images"))
+    assert len(made.runs) == 40
+    run_campaign(made, "", home, seed=2)
+    counts = dict(rows(home, "SELECT experiment, count(*) FROM runs WHERE status = 'Done' GROUP BY 1"))
+    assert set(counts) == {e.hash for e in made.experiments}
+    assert all(isinstance(n, int) and 5 <= n < 20 for n in counts.values())
+    reasons = rows(home, "SELECT DISTINCT json_extract(status_data, '$.because') FROM runs WHERE status = 'Skipped'")
+    assert reasons == [("precise",)]
+    # A block is one cycle of every experiment: nothing was decided in the middle of one.
+    for experiment, n in counts.items():
+        ((last,),) = rows(home, f"SELECT max(cycle) FROM runs WHERE status = 'Done' AND experiment = '{experiment}'")
+        assert last == n
+    # Publication reloads the engine at each block, so that load-to-load variance is inside the interval.
+    ((sessions,),) = rows(home, "SELECT count(*) FROM sessions")
+    assert sessions == max(counts.values())

@@ -24,7 +24,7 @@ RUN_STATES: dict[str, dict[str, Any]] = {
     "Running": {"attempt": 1, "lane": "cpu"},
     "Done": {"attempt": 1, "verdict": "VALID"},
     "Failed": {"attempt": 1, "fault": "infra", "message": "x"},
-    "Skipped": {"reason": "x"},
+    "Skipped": {"reason": "x", "because": "person"},
     "Cancelled": {"reason": "x"},
 }
 CAMPAIGN_STATES: dict[str, dict[str, Any]] = {

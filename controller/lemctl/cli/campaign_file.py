@@ -31,13 +31,26 @@ class Planned:
 def read_plan(file: Path, sets: list[str] | None, preset: str | None, settings: Settings) -> Planned:
     """Read, validate and expand. Raises `CampaignFileError` or `UsageMistake`."""
     campaign = load(_existing(file), pairs(sets, "--set"), preset, **surroundings(settings))
-    return Planned(plan(campaign), campaign, file.read_text("utf-8-sig"))
+    return Planned(_planned(campaign), campaign, file.read_text("utf-8-sig"))
 
 
 def plan_text(text: str, name: str, sets: dict[str, str], preset: str | None, settings: Settings) -> Planned:
     """As `read_plan`, of a text that lemctl wrote itself; `name` stands in the messages."""
     campaign = loads(text, name, sets, preset, **surroundings(settings))
-    return Planned(plan(campaign), campaign, text)
+    return Planned(_planned(campaign), campaign, text)
+
+
+def _planned(campaign: CampaignFile) -> Plan:
+    """The plan, once the metric that its cycles are to settle is known to exist."""
+    cycles = campaign.settings.cycles
+    if not isinstance(cycles, int):
+        from lemctl.campaign.keys import nearest
+        from lemctl.judge.metrics import METRICS
+
+        if cycles.until.metric not in METRICS:
+            near = nearest(cycles.until.metric, list(METRICS))
+            raise campaign.source.error(f"unknown metric {cycles.until.metric!r}{near}", "cycles.until.metric")
+    return plan(campaign)
 
 
 class Surroundings(TypedDict):

@@ -41,6 +41,7 @@ def validate(
     from lemctl.campaign.file import explained
     from lemctl.cli.campaign_file import read_plan
     from lemctl.lines import plural
+    from lemctl.report.plan import cycles_text
     from lemctl.settings import load_settings
 
     planned = read_plan(file, sets, preset, load_settings())
@@ -65,7 +66,7 @@ def validate(
 
         rows = [(key, _shown(value), origin) for key, value, origin in explained(planned.campaign)]
         out(table(("key", "value", "from"), rows))
-    cycles = plural(plan.document["cycles"], "cycle")
+    cycles = cycles_text(plan.document)
     out(f"{file}: OK: {plural(len(plan.experiments), 'experiment')} x {cycles} = {plural(len(plan.runs), 'run')}")
 
 

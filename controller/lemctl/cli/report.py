@@ -53,6 +53,7 @@ def print_report(name: str | None, *, form: str = "text", every: bool = False, i
 
 def read_report(store: Store, name: str | None, *, every: bool = False, include_suspect: bool = False) -> Report:
     """The report of a campaign as a value; `every` reads all metrics, in depth."""
+    from lemctl.judge.stopping import read_until
     from lemctl.report.cells import cells_of
     from lemctl.report.columns import REPORT_METRICS
     from lemctl.report.document import Report
@@ -64,11 +65,13 @@ def read_report(store: Store, name: str | None, *, every: bool = False, include_
     campaign = find_campaign(connection, name)
     document, _ = campaign_document(connection, campaign.id)
     results = campaign_results(connection, campaign.id, None if every else REPORT_METRICS)
+    rule = read_until(document.get("cycles"))
+    until = None if rule is None else rule[1]
     return Report(
         campaign=campaign,
         preset=document.get("preset"),
         surroundings=campaign_surroundings(connection, campaign.id),
-        cells=cells_of(results, REPORT_METRICS, include_suspect=include_suspect, in_depth=every),
+        cells=cells_of(results, REPORT_METRICS, include_suspect=include_suspect, in_depth=every, until=until),
         faults=faults(connection, campaign.id),
         database=str(home().database),
         include_suspect=include_suspect,

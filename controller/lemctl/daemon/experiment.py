@@ -26,7 +26,7 @@ from lemctl.errors import CancelledByPerson, CannotGoOn, FaultKind, Interrupted,
 from lemctl.store import moves, read_runs, samples, sessions
 from lemctl.store.campaigns import QueuedRun, skip_cycles
 from lemctl.store.moves import Attempt
-from lemctl.store.status import Cancelled
+from lemctl.store.status import Cancelled, Skipped
 
 #: Failures by verdict: the engine is in good order and its figures are kept, flagged.
 JUDGED: tuple[FaultKind, ...] = ("invalid", "contaminated")
@@ -246,7 +246,7 @@ def _end_failed(run: QueuedRun, lane: Lane, world: World, attempt: Attempt, faul
             samples.quarantine(tx, lane.gpus, fault.message, lane.clock)
         if fate.skip_experiment:
             reason = f"cycle {run.cycle} failed twice with {fault.kind}: {fault.message}"
-            skip_cycles(tx, run.campaign, run.experiment, reason, lane.clock, "daemon")
+            skip_cycles(tx, run.campaign, run.experiment, Skipped(reason=reason, because="failure"), lane.clock)
 
 
 def _end_without_fault(

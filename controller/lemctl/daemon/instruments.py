@@ -13,7 +13,7 @@ from lem_runner.protocol import WindowRecord
 from lemctl.cancel import Cancel
 from lemctl.errors import RunFailed
 from lemctl.judge.measured import Absent, BaselineName, Energy, Quantity, Scope
-from lemctl.measure.baseline import Baseline, combine_baselines, relative_shift
+from lemctl.measure.baseline import Baseline, combine_baselines
 from lemctl.thermal.gate import StartState
 
 BaselineKind = Literal["B0", "B1", "B2_before", "B2_after"]
@@ -156,11 +156,3 @@ def baseline_quantity(records: list[BaselineRecord], name: BaselineName) -> Quan
     if len(known) == 1:
         return Quantity(known[0].power_w, known[0].u_w)
     return Quantity(*combine_baselines(known[0], known[-1]))
-
-
-def baseline_shift(records: list[BaselineRecord]) -> float | None:
-    """Relative change of B2 across the attempt, None where one of the two is missing."""
-    powers_w = [r.power_w for kind in ("B2_before", "B2_after") for r in records if r.kind == kind]
-    if len(powers_w) != 2 or powers_w[0] is None or powers_w[1] is None:
-        return None
-    return relative_shift(powers_w[0], powers_w[1])

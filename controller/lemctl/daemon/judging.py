@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lemctl.daemon.counting import count_work
-from lemctl.daemon.instruments import BaselineRecord, GateRecord, Watched, baseline_quantity, baseline_shift
+from lemctl.daemon.instruments import BaselineRecord, GateRecord, Watched, baseline_quantity
 from lemctl.engines.events import Finished
 from lemctl.judge.measured import Absent, Energy, Measured
 from lemctl.judge.metrics import METRICS, evaluate
@@ -50,7 +50,7 @@ def judge_attempt(
         baselines={name: baseline_quantity(list(baselines), name) for name in ("b0", "b1", "b2")},
         **{"peak_memory_bytes": _peak_memory(result.memory), **work, **watched.quantities},  # type: ignore[arg-type]
     )
-    findings = judge(_evidence(spec, finished, gate, baselines, watched, host))
+    findings = judge(_evidence(spec, finished, gate, watched, host))
     rows = [
         MetricRow(name, None, METRICS[name].unit, reason=figure.reason)
         if isinstance(figure, Absent)
@@ -73,7 +73,6 @@ def _evidence(
     spec: dict[str, Any],
     finished: Finished,
     gate: GateRecord,
-    baselines: Sequence[BaselineRecord],
     watched: Watched,
     host: Mapping[str, Any],
 ) -> Evidence:
@@ -91,7 +90,6 @@ def _evidence(
         ),
         gate_capped=gate.start_state == "warm",
         warmup_capped=result.warmup.get("ended") == "capped",
-        baseline_shift=baseline_shift(list(baselines)),
         headline_estimated=_is_estimated(watched),
         **watched.evidence,
         **host,

@@ -141,7 +141,9 @@ def _skip(arguments: dict[str, Any], context: Context) -> Answer | None:
         return None
     if run.status != "Queued":
         return Answer(2, f"run {run.id} is {run.status}: only a run that is queued or under way can be skipped")
-    moves.move(tx, "run", run.id, Skipped(reason="by a person"), utc_text(context.clock.utc()), "person")
+    moves.move(
+        tx, "run", run.id, Skipped(reason="by a person", because="person"), utc_text(context.clock.utc()), "person"
+    )
     return Answer(0, f"run {run.id} is skipped")
 
 

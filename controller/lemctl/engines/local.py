@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from lem_runner.protocol import EXIT_ORPHANED, STDERR_FILE, STDOUT_FILE
+from lem_runner.protocol import EXIT_IO, EXIT_ORPHANED, STDERR_FILE, STDOUT_FILE
 from lemctl.engines.logs import CappedLog
 from lemctl.engines.processes import SESSION_VARIABLE, kill_processes, processes_on
 from lemctl.engines.session import Death
@@ -169,6 +169,8 @@ def death_of(code: int, oom: bool) -> Death:
         return Death("bad_result", "the runner ended without a result")
     if code == EXIT_ORPHANED:
         return Death("infra", "the runner took its controller for gone")
+    if code == EXIT_IO:
+        return Death("infra", "the runner could not write to its session folder")
     return Death("engine_error", f"the runner ended with exit code {code}")
 
 

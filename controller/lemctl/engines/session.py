@@ -119,7 +119,7 @@ class Session:
             raise RunFailed("infra", f"no hello: {death.message}", death.detail) from death
 
     def _await_hello(self, cancel: Cancel) -> dict[str, Any]:
-        for event in self._listen("", HELLO_S, "infra", "the runner did not say hello", cancel, cancel_s=0.0):
+        for event in self._listen("", HELLO_S, "infra", "the runner did not say hello", cancel):
             if event.type == "hello":
                 theirs = event.data.get("contract")
                 if theirs != CONTRACT_VERSION:
@@ -136,7 +136,7 @@ class Session:
         self._send(Command("run", attempt, spec))
         limit_s = self.limits.start_s
         message = f"not loaded within {limit_s:.0f} s"
-        for event in self._listen(attempt, limit_s, "timed_out", message, cancel, cancel_s=0.0):
+        for event in self._listen(attempt, limit_s, "timed_out", message, cancel):
             on_event(event)
             if event.type == "loaded":
                 return event.data
@@ -234,7 +234,8 @@ class Session:
     def _await_result(self, attempt: str, cancel: Cancel, on_event: OnEvent) -> dict[str, Any]:
         watch = _Progress(self.limits.progress_s)
         limit_s = self.limits.run_s
-        for event in self._listen(attempt, limit_s, "timed_out", f"no result within {limit_s:.0f} s", cancel):
+        message = f"no result within {limit_s:.0f} s"
+        for event in self._listen(attempt, limit_s, "timed_out", message, cancel, has_batches=True):
             on_event(event)
             watch.see(event)
             if event.type == "result":
@@ -248,12 +249,13 @@ class Session:
         kind: FaultKind,
         message: str,
         cancel: Cancel,
-        cancel_s: float = CANCEL_S,
+        has_batches: bool = False,
     ) -> Iterator[Event]:
         """Events of one wait, until the caller has what it waited for; every limit is kept here.
 
-        A runner answers `cancel` at a batch boundary. Before there are batches it cannot: `cancel_s` 0 does not ask.
+        A runner answers `cancel` at a batch boundary; where there are none it is not asked.
         """
+        cancel_s = CANCEL_S if has_batches else 0.0
         began_at = time.monotonic()
         cancelled_at: float | None = None
         poll_s = POLL_MIN_S
@@ -274,7 +276,7 @@ class Session:
                 raise RunnerDied(death.kind, death.message, self.last_words())
             if cancel.event.is_set() and cancelled_at is None:
                 cancelled_at = now
-                if cancel_s:
+                if has_batches:
                     self._send(Command("cancel", attempt))
             if cancelled_at is not None and now - cancelled_at >= cancel_s:
                 self.end("cancel was not answered")

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from lemctl.judge.statistics import half_width_in_cv, t_interval
 
@@ -34,6 +35,14 @@ class Until:
     def widening(self, blocks_done: int) -> float:
         """The factor on the interval when `blocks_done` blocks are complete."""
         return self.widen_first if blocks_done <= self.min_cycles else self.widen_later
+
+
+def read_until(cycles: Any) -> tuple[str, Until] | None:
+    """(metric, rule) of a campaign's normalised `cycles`; None where they are a number."""
+    if not isinstance(cycles, Mapping):
+        return None
+    until = cycles["until"]
+    return until["metric"], Until(until["half_width"], cycles["min"], cycles["max"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,7 @@ class Evidence:
     gate_capped: bool = False
     warmup_capped: bool = False
     baseline_shift: float | None = None
-    """Largest relative change of a baseline: B0 since the campaign's start, B2 across the attempt."""
+    """Relative change of B0 since the campaign's start. B2 moves by leakage alone, and carries that as uncertainty."""
     saturated: bool = False
     headline_estimated: bool = False
 

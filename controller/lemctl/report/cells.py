@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lemctl.judge.statistics import Summary, summarise, t_interval
+from lemctl.judge.stopping import Until
 from lemctl.store.read_results import Figure, RunResult
 
 ALL_SUSPECT = "every result is SUSPECT; `--include-suspect` averages them"
@@ -52,6 +53,8 @@ class Cell:
     model: str
     axes: dict[str, Any]
     planned: int
+    saved: int
+    """Cycles that adaptation did not need; not among the planned ones."""
     counted: int
     verdicts: dict[str, int]
     invalid: int
@@ -70,45 +73,57 @@ class Cell:
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON types."""
-        names = ("experiment", "backend", "model", "axes", "planned", "done", "counted", "discarded")
+        names = ("experiment", "backend", "model", "axes", "planned", "saved", "done", "counted", "discarded")
         body = {name: getattr(self, name) for name in (*names, "verdicts", "invalid", "statuses")}
         return body | {"figures": {name: figure.to_json() for name, figure in self.figures.items()}}
 
 
 def cells_of(
-    results: Sequence[RunResult], metrics: Sequence[str], *, include_suspect: bool, in_depth: bool = False
+    results: Sequence[RunResult],
+    metrics: Sequence[str],
+    *,
+    include_suspect: bool,
+    in_depth: bool = False,
+    until: Until | None = None,
 ) -> list[Cell]:
-    """The cells in the order of their axes, with the metrics named. `in_depth` adds every other metric that a run has,
+    """The cells in the order of their axes, with the metrics named. `until` is the rule of adaptive cycles: it widens
+    the intervals, because looking repeatedly makes them too narrow. `in_depth` adds every other metric that a run has,
     and to every figure median, spread and bootstrap interval."""
     grouped: dict[str, list[RunResult]] = {}
     for result in results:
         grouped.setdefault(result.experiment, []).append(result)
-    cells = [_cell(group, metrics, include_suspect, in_depth) for group in grouped.values()]
+    cells = [_cell(group, metrics, include_suspect, in_depth, until) for group in grouped.values()]
     return sorted(cells, key=lambda cell: [_sort_key(value) for value in cell.axes.values()])
 
 
-def _cell(runs: list[RunResult], metrics: Sequence[str], include_suspect: bool, in_depth: bool) -> Cell:
+def _cell(
+    runs: list[RunResult], metrics: Sequence[str], include_suspect: bool, in_depth: bool, until: Until | None
+) -> Cell:
     done = [run for run in runs if run.status == "Done"]
     counted = [run for run in done if run.verdict == "VALID" or include_suspect]
     others = (name for run in done for name in run.figures) if in_depth else ()
     names = dict.fromkeys((*metrics, *others))
     nothing = None if counted else ALL_SUSPECT if done else NO_RESULT
-    first = runs[0]
+    first, saved = runs[0], sum(run.precise for run in runs)
+    widening = 1.0 if until is None else until.widening(len(runs) - saved)
     return Cell(
         experiment=first.experiment,
         backend=first.backend,
         model=first.model,
         axes=first.axes,
-        planned=len(runs),
+        planned=len(runs) - saved,
+        saved=saved,
         counted=len(counted),
         verdicts=dict(Counter(run.verdict for run in done if run.verdict)),
         invalid=sum(run.invalid for run in runs),
-        statuses=dict(Counter(run.status for run in runs)),
-        figures={name: _figure([run.figures.get(name) for run in counted], nothing, in_depth) for name in names},
+        statuses=dict(Counter(run.status for run in runs if not run.precise)),
+        figures={
+            name: _figure([run.figures.get(name) for run in counted], nothing, in_depth, widening) for name in names
+        },
     )
 
 
-def _figure(found: list[Figure | None], nothing: str | None, in_depth: bool) -> CellFigure:
+def _figure(found: list[Figure | None], nothing: str | None, in_depth: bool, widening: float) -> CellFigure:
     values = [figure.value for figure in found if figure is not None and figure.value is not None]
     reasons = Counter(figure.reason or "absent" for figure in found if figure is not None and figure.value is None)
     reasons.update({"this metric was not stored": sum(figure is None for figure in found)})
@@ -116,7 +131,7 @@ def _figure(found: list[Figure | None], nothing: str | None, in_depth: bool) -> 
     reason = nothing or next((reason for reason, count in reasons.most_common(1) if count), None)
     if not values:
         return CellFigure(0, None, None, unit, reason or NO_RESULT)
-    interval = t_interval(values)
+    interval = t_interval(values, widening=widening)
     return CellFigure(
         n=len(values),
         mean=sum(values) / len(values),

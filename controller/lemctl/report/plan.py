@@ -95,11 +95,19 @@ def plan_text(view: PlanView, *, every: bool = False) -> str:
     return "\n".join([*_head(view), *_time(view), *_needs(view), *_gaps(view), "", *_cells(view.plan, every)])
 
 
+def cycles_text(document: dict[str, Any]) -> str:
+    """`5 cycles`, or `at most 40 cycles (until energy_per_output_token is known to ±2 %)`."""
+    cycles = document["cycles"]
+    if isinstance(cycles, int):
+        return plural(cycles, "cycle")
+    until = cycles["until"]
+    return f"at most {plural(cycles['max'], 'cycle')} (until {until['metric']} is known to ±{until['half_width']:.2%})"
+
+
 def _head(view: PlanView) -> Iterator[str]:
     plan, estimate = view.plan, view.estimate
     experiments = len(plan.experiments)
-    cycles = plan.document["cycles"]
-    size_text = f"{plural(experiments, 'experiment')} x {plural(cycles, 'cycle')} = {estimate.runs:,} runs"
+    size_text = f"{plural(experiments, 'experiment')} x {cycles_text(plan.document)} = {estimate.runs:,} runs"
     yield f"campaign  {plan.name}: {size_text}"
     for backend, runs in estimate.runs_by_backend.items():
         count = plural(estimate.experiments_by_backend[backend], "experiment")

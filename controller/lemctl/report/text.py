@@ -140,6 +140,10 @@ def _depth(cell: Cell) -> str:
 
 def _footer(report: Report) -> Iterator[str]:
     yield "n          results averaged of runs planned; ± is the half-width of the 95 % t-interval between runs"
+    if saved := sum(cell.saved for cell in report.cells):
+        needed = saved + sum(cell.planned for cell in report.cells)
+        runs = plural(needed, "run")
+        yield f"adaptive   {saved} of at most {runs} were not needed; intervals are widened for looking repeatedly"
     if any(figure.n == 1 for cell in report.cells for figure in cell.figures.values()):
         yield "           a single run has no interval"
     yield from _absences(report)

@@ -250,9 +250,9 @@ def place_in_line(tx: sqlite3.Connection, campaign: Campaign, priority: int | No
     )
 
 
-def skip_cycles(tx: sqlite3.Connection, campaign: Campaign, experiment: str, reason: str, clock: Clock, by: str) -> int:
+def skip_cycles(tx: sqlite3.Connection, campaign: Campaign, experiment: str, to: Skipped, clock: Clock) -> int:
     """Skip the queued cycles of one experiment; how many there were."""
-    return _move_queued(tx, campaign, Skipped(reason=reason), clock, by, experiment)
+    return _move_queued(tx, campaign, to, clock, "daemon", experiment)
 
 
 def cancel_queued(tx: sqlite3.Connection, campaign: Campaign, reason: str, clock: Clock, by: str) -> int:

@@ -44,6 +44,8 @@ class RunResult:
     fault: str | None
     message: str | None
     verdict: str | None
+    precise: bool
+    """Skipped, because its experiment was measured precisely enough without it."""
     invalid: int
     figures: dict[str, Figure]
 
@@ -80,6 +82,7 @@ def campaign_results(
                 fault=status.get("fault"),
                 message=status.get("message") or status.get("reason"),
                 verdict=status.get("verdict"),
+                precise=status.get("because") == "precise",
                 invalid=invalid.get(row["id"], 0),
                 figures=figures.get(row["id"], {}),
             )

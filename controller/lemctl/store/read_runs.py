@@ -132,12 +132,14 @@ def run_row(tx: sqlite3.Connection, run_id: int) -> RunRow:
 
 
 def retryable(tx: sqlite3.Connection, campaign: Campaign, run_id: int | None, where: dict[str, Any]) -> list[int]:
-    """Failed, skipped or cancelled runs of a campaign, one of them or all that match swept keys or the backend.
+    """Runs of a campaign that failed, were cancelled, or were skipped for a sibling's failure: all that match swept
+    keys or the backend, or the one named, for whatever reason it was skipped.
 
     Raises `UsageMistake` for a run that is in another state.
     """
     rows = tx.execute(
-        "SELECT r.id, r.status, r.axes, e.backend, e.model FROM runs r JOIN experiments e ON e.hash = r.experiment"
+        "SELECT r.id, r.status, json_extract(r.status_data, '$.because') AS because, r.axes, e.backend, e.model"
+        " FROM runs r JOIN experiments e ON e.hash = r.experiment"
         " WHERE r.campaign_id = ? AND (? IS NULL OR r.id = ?) ORDER BY r.position",
         (campaign.id, run_id, run_id),
     ).fetchall()
@@ -149,6 +151,9 @@ def retryable(tx: sqlite3.Connection, campaign: Campaign, run_id: int | None, wh
     for row in rows:
         known = {**json.loads(row["axes"]), "backend": row["backend"], "model": row["model"]}
         matches = all(str(known.get(key)) == str(value) for key, value in where.items())
-        if row["status"] in ("Failed", "Skipped", "Cancelled") and matches:
+        wanted = row["status"] in ("Failed", "Cancelled") or (
+            row["status"] == "Skipped" and (row["because"] == "failure" or run_id is not None)
+        )
+        if wanted and matches:
             found.append(int(row["id"]))
     return found

@@ -63,11 +63,15 @@ class Failed(_Status):
     message: str
 
 
+Because = Literal["failure", "precise", "person"]
+
+
 class Skipped(_Status):
-    """Not tried: a sibling's failure says it would fail alike, or a person skipped it."""
+    """Not tried: it would fail like its sibling, its experiment is precise enough, or a person said so."""
 
     kind: Literal["Skipped"] = "Skipped"
     reason: str
+    because: Because
 
 
 class Cancelled(_Status):

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from lemctl.judge.statistics import t_interval
+from lemctl.judge.stopping import Until
 from lemctl.report.cells import ALL_SUSPECT, NO_RESULT, Cell, cells_of
 from lemctl.store.read_results import Figure, RunResult
 
@@ -30,6 +31,7 @@ def result(value: float | None, verdict: str | None = "VALID", **changes: Any) -
         "fault": None,
         "message": None,
         "verdict": verdict,
+        "precise": False,
         "invalid": 0,
         "figures": figures,
     }
@@ -103,3 +105,16 @@ def test_every_metric_is_shown_in_depth_only(in_depth: bool) -> None:
         summary = cell.figures[SPEED].summary
         assert summary is not None
         assert summary.median == 85.0
+
+
+def test_cycles_that_adaptation_saved_are_no_longer_planned_and_widen_the_interval() -> None:
+    until = Until(half_width=0.02, min_cycles=2, max_cycles=9)
+    done = [result(100.0 + n, run=n, cycle=n) for n in (1, 2, 3)]
+    saved = [result(None, None, run=n, cycle=n, status="Skipped", precise=True, figures={}) for n in (4, 5)]
+    (plain,) = cells_of(done, [SPEED], include_suspect=False)
+    (adaptive,) = cells_of([*done, *saved], [SPEED], include_suspect=False, until=until)
+    assert (adaptive.planned, adaptive.saved) == (3, 2)
+    assert adaptive.statuses == {"Done": 3}
+    narrow, wide = plain.figures[SPEED].half_width, adaptive.figures[SPEED].half_width
+    assert narrow is not None
+    assert wide == pytest.approx(narrow * until.widen_later)
