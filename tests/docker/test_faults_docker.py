@@ -205,7 +205,7 @@ class PrivateEngine:
 
 @pytest.fixture
 def private_engine(engine: Containers, small_image: str) -> Iterator[PrivateEngine]:
-    """Running, with the small image. Its folder's name is short: sockets lie deep in it, and 107 bytes are the limit."""
+    """Running, with the small image. Its folder's name is short: sockets lie deep in it, and 107 bytes are the most."""
     if os.getuid() != 0:
         pytest.skip("an engine of its own needs root")
     with tempfile.TemporaryDirectory(prefix="lem-", ignore_cleanup_errors=True) as folder:
