@@ -147,3 +147,25 @@ def test_the_engine_of_one_campaign_serves_the_next(night: Night) -> None:
     night.end()
     assert night.rows("SELECT count(*) FROM sessions") == [(1,)]
     night.audit()
+
+
+def test_a_daemons_open_files_and_threads_do_not_grow_with_its_sessions(night: Night) -> None:
+    night.add(campaign_text("warm", cycles=2, more="isolation: process"))
+    daemon = night.begin()
+    night.wait_campaign(name="warm")
+    proc = Path(f"/proc/{daemon.pid}")
+
+    def held() -> tuple[int, int]:
+        """Once it has let the lane go: no session is open then."""
+        night.wait_for(lambda: night.rows("SELECT 1 FROM sessions WHERE ended_utc IS NULL") == [], "end of the session")
+        return len(list((proc / "fd").iterdir())), len(list((proc / "task").iterdir()))
+
+    before = held()
+    night.add(campaign_text("many", cycles=12, more="isolation: process"))
+    night.wait_campaign(name="many")
+    after = held()
+    night.end()
+    night.audit()
+    assert night.rows("SELECT count(*) FROM sessions") == [(14,)]
+    assert after[0] <= before[0] + 1
+    assert after[1] <= before[1] + 1

@@ -21,7 +21,7 @@ from lemctl.daemon.specs import Located, run_spec
 from lemctl.daemon.tale import Tale
 from lemctl.engines.backends import BACKENDS
 from lemctl.engines.events import Finished
-from lemctl.engines.session import Limits
+from lemctl.engines.session import Limits, RunnerDied
 from lemctl.errors import CancelledByPerson, CannotGoOn, FaultKind, Interrupted, Locked, PersonsMistake, RunFailed
 from lemctl.store import moves, read_runs, samples, sessions
 from lemctl.store.campaigns import QueuedRun, skip_cycles
@@ -156,8 +156,13 @@ def _baseline(
     def idle(wait_s: float) -> None:
         opened.session.idle(cancel, wait_s)
 
-    record = lane.instruments.baseline(kind, seconds, idle, tale.waits_for)
-    if kind != "B2_after":  # then the result stands already, and beats a cancel
+    try:
+        record = lane.instruments.baseline(kind, seconds, idle, tale.waits_for)
+    except RunnerDied as death:
+        if kind != "B2_after":
+            raise
+        return BaselineRecord(kind, None, None, f"the engine had ended: {death.message}")
+    if kind != "B2_after":  # then the result stands already, and beats a cancel as well as a death
         cancel.raise_if_set()
     return record
 

@@ -197,24 +197,13 @@ class Daemon:
         if free_mb < self.min_free_disk_mb:
             return f"free disk: {free_mb:.0f} MB left, {self.min_free_disk_mb:.0f} MB needed"
         try:
-            lane = self._lane_after_ours(campaign)
+            lane = self.lane_for(campaign)
             self.lane = lane
             return None
         except Locked as locked:
             return f"the device of {campaign.label}: {locked}"
         except (PersonsMistake, RunFailed) as refused:
             return f"{campaign.label}: {refused}"
-
-    def _lane_after_ours(self, campaign: Campaign) -> Lane:
-        """The campaign's lane. Where our last one holds the same device for another executor, it is closed first."""
-        try:
-            return self.lane_for(campaign)
-        except Locked:
-            if self.lane is None:
-                raise
-            self.lane.close("another lane is due")
-            self.lane = None
-            return self.lane_for(campaign)
 
     def _begin(self, run: QueuedRun) -> None:
         assert self.lane is not None
