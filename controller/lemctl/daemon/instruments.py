@@ -128,8 +128,9 @@ class NoSensors:
         """Nothing to start."""
 
     def end_attempt(self, windows: list[WindowRecord]) -> Watched:  # noqa: ARG002
-        """Nothing was seen."""
-        return Watched()
+        """Nothing was seen, and why."""
+        absent = Absent(self.reason)
+        return Watched({"gpu": absent, "gpu_series": absent, "gpu_not_allotted": absent})
 
     def rest(self) -> None:
         """Nothing to slow down."""
