@@ -36,6 +36,11 @@ class Settings(BaseModel):
     pgid: int | None = Field(None, description="Group id inside containers; default the caller's, 65532 for root.")
     shm_size: str = Field("1g", description="Shared memory of a container.")
     container_memory: str | None = Field(None, description="Memory limit of a container, such as 16g; default none.")
+    country: str | None = Field(
+        None,
+        pattern="^[A-Z]{3}$",
+        description="Three-letter country code: turns codecarbon's estimate of CPU and memory on. Never looked up.",
+    )
     max_runs: int = Field(200_000, ge=1, description="A campaign file that expands to more runs is refused.")
     retry_back_off_scale: float = Field(1.0, ge=0, description="Stretches the waits before retries; 0 is for tests.")
     min_free_disk_mb: int = Field(500, ge=0, description="Below this free space no new run starts.")

@@ -8,12 +8,22 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from lemctl.cancel import Cancel
 from lemctl.clock import ClockMark
-from lemctl.daemon.instruments import BaselineKind, BaselineRecord, GateRecord, GateSpec, MetersFailed
+from lemctl.daemon.instruments import (
+    HOST_TAIL_S,
+    BaselineKind,
+    BaselineRecord,
+    GateRecord,
+    GateSpec,
+    MetersFailed,
+    Watched,
+    host_energies,
+)
 from lemctl.daemon.judging import Judged, judge_attempt
 from lemctl.daemon.lanes import EngineNeed, Lane, OpenSession, engine_parts
 from lemctl.daemon.retries import after_failure, after_interruption
@@ -114,6 +124,7 @@ def _attempt(run: QueuedRun, lane: Lane, world: World, cancel: Cancel, attempt: 
     tale.phase("baseline")
     after = _baseline("B2_after", spec, opened, lane, cancel, tale)
     lane.instruments.rest()
+    watched = _with_host_energy(watched, finished, opened, lane, cancel)
 
     tale.phase("judging")
     tale.note(_facts(opened, loaded, finished, gate))
@@ -185,6 +196,17 @@ def _deep_idle(run: QueuedRun, lane: Lane, cancel: Cancel, tale: Tale) -> Baseli
 
 def _wait(lane: Lane, cancel: Cancel, seconds: float) -> None:
     lane.clock.wait(cancel.event, seconds)
+
+
+def _with_host_energy(watched: Watched, finished: Finished, opened: OpenSession, lane: Lane, cancel: Cancel) -> Watched:
+    """CPU and memory beside the device. Their meters are slow: the reading after the window is waited for."""
+    meters = lane.host_meters
+    if meters is None:
+        return watched
+    if meters.has_meter:
+        with suppress(RunFailed):  # the result stands already, whatever becomes of the runner
+            opened.session.idle(cancel, HOST_TAIL_S)
+    return replace(watched, energy={**watched.energy, **host_energies(meters, finished.result.windows)})
 
 
 def _host_evidence(before: ClockMark, lane: Lane) -> dict[str, float]:

@@ -14,6 +14,8 @@ from lemctl.cancel import Cancel
 from lemctl.errors import RunFailed
 from lemctl.judge.measured import Absent, BaselineName, Energy, Quantity, Scope
 from lemctl.measure.baseline import Baseline, combine_baselines
+from lemctl.measure.energy import NoEnergy
+from lemctl.measure.host import HostEnergy, HostMeters
 from lemctl.thermal.gate import StartState
 
 BaselineKind = Literal["B0", "B1", "B2_before", "B2_after"]
@@ -146,6 +148,25 @@ class NoSensors:
 
     def close(self) -> None:
         """Nothing to stop."""
+
+
+#: Host meters are read once a second: the reading after the window's end is waited for.
+HOST_TAIL_S = 1.5
+
+
+def host_energies(meters: HostMeters, windows: list[WindowRecord]) -> dict[Scope, Energy | Absent]:
+    """Energy of CPU and memory over all windows, measured or estimated, or why there is none."""
+    energies: dict[Scope, Energy | Absent] = {}
+    parts = [meters.energy_between(w.t_begin_ns, w.t_end_ns) for w in windows]
+    for scope in ("cpu", "ram"):
+        found = [part[scope] for part in parts]
+        known = [energy for energy in found if isinstance(energy, HostEnergy)]
+        if len(known) == len(found) and known:
+            total_j, u_j = sum(e.energy_j for e in known), sum(e.u_j**2 for e in known) ** 0.5
+            energies[scope] = Energy(total_j, u_j, known[0].meter, known[0].basis)
+        else:
+            energies[scope] = Absent(next(e.reason for e in found if isinstance(e, NoEnergy)))
+    return energies
 
 
 def baseline_quantity(records: list[BaselineRecord], name: BaselineName) -> Quantity | Absent:

@@ -18,6 +18,7 @@ from lemctl.engines.backends import Backend
 from lemctl.engines.executor import EngineSession, Executor, Place, engine_key
 from lemctl.engines.session import Limits
 from lemctl.errors import RunFailed
+from lemctl.measure.host import HostMeters
 from lemctl.store import sessions
 from lemctl.store.database import Store
 
@@ -67,6 +68,8 @@ class Lane:
         self.clock = clock
         self.executor = executor
         self.instruments = instruments
+        #: CPU and memory of the host; none in a simulation.
+        self.host_meters: HostMeters | None = None
         self.boot_id = boot_id
         self.open: OpenSession | None = None
         self.closed = False
@@ -120,6 +123,8 @@ class Lane:
         with ExitStack() as always:
             always.callback(self._unlock)
             always.callback(self.instruments.close)
+            if self.host_meters is not None:
+                always.callback(self.host_meters.stop)
             always.callback(self._release)
             self.end_session("ok", reason)
 

@@ -15,6 +15,7 @@ from lemctl.engines.prepared import locate, model_config
 from lemctl.engines.runner_copy import copy_runner
 from lemctl.errors import PreflightRefused, RunFailed
 from lemctl.measure.environment import describe_container, describe_host, describe_project
+from lemctl.measure.host import HostMeters
 from lemctl.measure.inventory import find_gpus
 from lemctl.measure.readings import GpuFacts, GpuLostError, NvmlUnavailableError, Sample
 from lemctl.measure.watch import SamplerProcess
@@ -77,6 +78,8 @@ class Host:
         no_sensors = NoSensors(self._why_no_gpu or "the campaign uses no GPU", self._clock.monotonic_ns)
         lane = Lane(name, gpus, self._store, self._clock, executor, no_sensors, self._boot_id)
         lane.lock(self._settings.lock_dir)
+        lane.host_meters = HostMeters(self._settings.country)
+        lane.host_meters.start()
         if gpus:
             try:
                 lane.instruments = self._gpu_instruments(lane)

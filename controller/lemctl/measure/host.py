@@ -108,6 +108,11 @@ class HostMeters:
             self._carbon.stdout.close()
         self._carbon = None
 
+    @property
+    def has_meter(self) -> bool:
+        """Whether any meter was started; without one there is nothing to wait for."""
+        return bool(self._zones) or self._country is not None
+
     def energy_between(self, t_begin_ns: int, t_end_ns: int) -> dict[RaplScope, HostEnergy | NoEnergy]:
         """Energy of each scope between two monotonic times: measured where it can be, else estimated, else why not."""
         return {scope: self._energy_of(scope, t_begin_ns, t_end_ns) for scope in _SCOPES}
