@@ -30,7 +30,9 @@ from lemctl.store.campaigns import Added
 from lemctl.store.commands import Answer, Verb, answer_of, ask
 from lemctl.store.database import Store, check
 from lemctl.store.status import MOVES, RUN_ENDED
+from nursery import Forked
 
+Daemon = Forked | subprocess.Popen[bytes]
 CEILING_S = 30.0
 #: No wait before retries, no minimum of free disk: what these tests do not test.
 QUICK = {"LEM_RETRY_BACK_OFF_SCALE": "0", "LEM_MIN_FREE_DISK_MB": "0"}
@@ -60,7 +62,7 @@ class Night:
         self.home = Home(folder / "home")
         self.locks = locks or folder / "locks"
         self.environment = {**QUICK, **(environment or {})}
-        self.daemon: subprocess.Popen[bytes] | None = None
+        self.daemon: Daemon | None = None
 
     def __enter__(self) -> Night:
         return self
@@ -97,13 +99,18 @@ class Night:
         """The environment variables that make a daemon this one's."""
         return {**self.environment, "LEM_HOME": str(self.home.root), "LEM_LOCK_DIR": str(self.locks)}
 
-    def begin(self, prefix: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+    def begin(self, prefix: Sequence[str] = ()) -> Daemon:
         """Start a daemon, under another program if there is a `prefix`; it is not waited for."""
         self.home.create()
-        command = [*prefix, sys.executable, "-m", "lemctl.daemon.process"]
-        environment = {**os.environ, **self.variables()}
-        with (self.home.logs / "daemon.out").open("ab") as out:
-            self.daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment)
+        log = self.home.logs / "daemon.out"
+        if prefix:
+            command = [*prefix, sys.executable, "-m", "lemctl.daemon.process"]
+            with log.open("ab") as out:
+                self.daemon = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env={**os.environ, **self.variables()}
+                )
+        else:
+            self.daemon = Forked(self.variables(), log)
         return self.daemon
 
     def end(self) -> int:

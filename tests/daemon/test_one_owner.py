@@ -11,7 +11,7 @@ from lemctl.daemon.locks import FileLock, holder_text, take_lane_locks
 from lemctl.errors import Locked, PreflightRefused
 from night import Night, campaign_text
 
-SLOW = campaign_text(cycles=3).replace("decode_ms_per_token: 1.0", "decode_ms_per_token: 30")
+SLOW = campaign_text(cycles=2).replace("decode_ms_per_token: 1.0", "decode_ms_per_token: 30")
 
 
 def test_a_second_daemon_on_a_state_folder_leaves_at_once(night: Night) -> None:
@@ -25,7 +25,7 @@ def test_a_second_daemon_on_a_state_folder_leaves_at_once(night: Night) -> None:
     night.wait_campaign()
     night.end()
     night.audit()
-    assert night.rows("SELECT count(*) FROM attempts") == [(3,)]
+    assert night.rows("SELECT count(*) FROM attempts") == [(2,)]
 
 
 def test_start_twice_gives_one_daemon(night: Night, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,6 +38,7 @@ def test_start_twice_gives_one_daemon(night: Night, monkeypatch: pytest.MonkeyPa
     night.audit()
 
 
+@pytest.mark.slow
 def test_a_start_while_the_old_daemon_leaves_gets_a_new_one(night: Night, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in night.variables().items():
         monkeypatch.setenv(name, value)
@@ -149,6 +150,7 @@ def test_the_engine_of_one_campaign_serves_the_next(night: Night) -> None:
     night.audit()
 
 
+@pytest.mark.slow
 def test_a_daemons_open_files_and_threads_do_not_grow_with_its_sessions(night: Night) -> None:
     night.add(campaign_text("warm", cycles=2, more="isolation: process"))
     daemon = night.begin()

@@ -12,12 +12,12 @@ from lemctl.store.database import Store
 from night import Night, campaign_text
 
 #: Some 1.2 s of decoding a run, in batches of 0.3 s.
-SLOW = campaign_text(cycles=3).replace("decode_ms_per_token: 1.0", "decode_ms_per_token: 75")
+SLOW = campaign_text(cycles=2).replace("decode_ms_per_token: 1.0", "decode_ms_per_token: 75")
 
 
 @pytest.fixture
 def slow(night: Night) -> Iterator[Night]:
-    """A daemon in the first of three runs that take a while."""
+    """A daemon in the first of two runs that take a while."""
     night.add(SLOW)
     night.begin()
     night.wait_until_under_way()
@@ -30,18 +30,18 @@ def slow(night: Night) -> Iterator[Night]:
 def test_pause_lets_the_run_end_and_starts_nothing_until_resumed(slow: Night) -> None:
     answer = slow.ask("pause", campaign="night")
     assert (answer.exit_code, answer.text) == (0, "night is paused; the run under way goes on to its end")
-    slow.wait_for(lambda: slow.statuses() == ["Done", "Queued", "Queued"], "end of the run")
+    slow.wait_for(lambda: slow.statuses() == ["Done", "Queued"], "end of the run")
     assert slow.ask("wake").exit_code == 0  # several ticks later
     assert slow.ask("pause", campaign="night").text == "night is paused already"
-    assert slow.statuses() == ["Done", "Queued", "Queued"]
-    assert slow.ask("resume", campaign="night").text == "night goes on, 2 runs left"
+    assert slow.statuses() == ["Done", "Queued"]
+    assert slow.ask("resume", campaign="night").text == "night goes on, 1 run left"
     slow.wait_campaign()
 
 
 def test_stop_is_answered_when_the_run_has_ended(slow: Night) -> None:
     answer = slow.ask("stop", campaign="night")
-    assert slow.statuses() == ["Done", "Queued", "Queued"]
-    assert answer.text == "night is stopped, 2 runs left; `lemctl campaign resume night` goes on"
+    assert slow.statuses() == ["Done", "Queued"]
+    assert answer.text == "night is stopped, 1 run left; `lemctl campaign resume night` goes on"
     assert slow.campaign() == "Stopped"
     assert slow.ask("resume", campaign="night").exit_code == 0
     slow.wait_campaign()
@@ -52,7 +52,7 @@ def test_a_resume_after_a_stop_that_still_waits_wins(slow: Night) -> None:
     slow.wait_campaign("Stopped")
     assert slow.ask("resume", campaign="night").exit_code == 0
     slow.wait_campaign()
-    assert slow.statuses() == ["Done"] * 3
+    assert slow.statuses() == ["Done"] * 2
     answers = [a for (a,) in slow.rows("SELECT answer FROM commands ORDER BY id")]
     assert answers[0] == "night was stopped, and goes on since: somebody resumed it"
 
@@ -60,12 +60,12 @@ def test_a_resume_after_a_stop_that_still_waits_wins(slow: Night) -> None:
 def test_cancel_is_answered_when_the_run_has_ended(slow: Night) -> None:
     assert slow.ask("cancel", campaign="night").text == "night is cancelled"
     assert slow.campaign() == "Cancelled"
-    assert slow.statuses() == ["Cancelled"] * 3
+    assert slow.statuses() == ["Cancelled"] * 2
     assert slow.attempts() == [("cancelled", None, "cancelled by a person")]
     assert slow.ask("resume", campaign="night").exit_code == 2
-    assert slow.ask("retry", campaign="night").text == "3 runs of night will be tried again"
+    assert slow.ask("retry", campaign="night").text == "2 runs of night will be tried again"
     slow.wait_campaign()
-    assert slow.statuses() == ["Done"] * 3
+    assert slow.statuses() == ["Done"] * 2
 
 
 def test_cancel_and_then_a_shutdown_leave_no_queued_run(slow: Night) -> None:
@@ -74,16 +74,17 @@ def test_cancel_and_then_a_shutdown_leave_no_queued_run(slow: Night) -> None:
     slow.kill()
     slow.begin()
     slow.wait_for(lambda: slow.rows("SELECT 1 FROM attempts WHERE outcome IS NULL") == [], "recovery")
-    assert slow.statuses() == ["Cancelled"] * 3
+    assert slow.statuses() == ["Cancelled"] * 2
 
 
 def test_skip_ends_the_run_under_way_and_the_queued_one(slow: Night) -> None:
     ids = [row[0] for row in slow.rows("SELECT id FROM runs ORDER BY position")]
     assert slow.ask("skip", run=ids[0]).exit_code == 0
-    assert slow.ask("skip", run=ids[2]).text == f"run {ids[2]} is skipped"
+    assert slow.ask("skip", run=ids[1]).exit_code == 0
     slow.wait_campaign()
-    assert slow.statuses() == ["Cancelled", "Done", "Skipped"]
-    assert slow.ask("skip", run=ids[1]).exit_code == 2
+    assert slow.statuses()[0] == "Cancelled"
+    assert slow.statuses()[1] in ("Skipped", "Cancelled")  # it may have begun meanwhile
+    assert slow.ask("skip", run=ids[0]).text == f"run {ids[0]} is cancelled"
 
 
 def test_retry_tries_again_what_failed_and_only_that(night: Night) -> None:
@@ -102,6 +103,7 @@ def test_retry_tries_again_what_failed_and_only_that(night: Night) -> None:
     assert [outcome for outcome, *_ in night.attempts()] == ["failed", "ok", "ok"]
 
 
+@pytest.mark.slow
 def test_a_campaign_of_a_higher_priority_goes_first_but_takes_no_turn_away(slow: Night) -> None:
     for name in ("second", "third"):
         slow.add(campaign_text(name))
@@ -147,7 +149,7 @@ def test_a_shutdown_is_answered_when_the_daemon_has_let_go(slow: Night) -> None:
     assert slow.daemon is not None
     assert slow.daemon.wait(30) == 0
     assert slow.rows("SELECT exit_code, answer FROM commands WHERE id = ?", number) == [(0, "the daemon has ended")]
-    assert slow.statuses() == ["Queued"] * 3
+    assert slow.statuses() == ["Queued"] * 2
 
 
 def test_the_breaker_pauses_the_campaign_and_says_why(night: Night) -> None:

@@ -170,7 +170,8 @@ class PrivateEngine:
         self._command = [
             # A network of its own: an engine without a bridge removes the one that it finds, the machine's.
             "unshare", "--net", "dockerd", "--live-restore", "--bridge=none", "--iptables=false",
-            "--host", self.host, "--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec", "--pidfile", f"{folder}/docker.pid",
+            "--host", self.host, "--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec",
+            "--pidfile", f"{folder}/docker.pid",
         ]  # fmt: skip
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None

@@ -76,7 +76,7 @@ def kill_at_random(night: Night, lives: Lives, kills: int, seed: int) -> None:
     A life lasts up to 1.6 times as long as the first result took, so that every third or so leaves one.
     """
     rng = random.Random(seed)
-    runs = kills * 2
+    runs = kills + kills // 2
     night.add(campaign_text(cycles=runs))
     began_s = time.monotonic()
     lives.begin()

@@ -67,6 +67,7 @@ def test_a_disk_that_refuses_stops_the_writer_and_keeps_what_was_committed(
     assert len(kept) <= int(done) + 1
 
 
+@pytest.mark.slow
 @needs_strace
 def test_a_full_disk_stops_the_daemon_and_the_next_one_goes_on(night: Night) -> None:
     night.add(campaign_text(cycles=20))

@@ -27,7 +27,6 @@ ENDS_AS = {
     "truncated_result": ("bad_result", "the result file is not the one that was announced"),
     "error": ("engine_error", "RuntimeError: injected engine error"),
     "oom_host": ("oom_host", "MemoryError: injected"),
-    "silent": ("silent", "no sign of life for 2 s"),
     "child_holds_stdout": ("engine_error", "the runner ended with exit code 1"),
 }
 GOOD = ("huge_output", "none")
@@ -136,6 +135,17 @@ def test_after_all_faults_nothing_is_lost_or_left(faulty: Night) -> None:
 LONG = campaign_text(cycles=2, more="timeouts: {silence: 2s}").replace(
     "decode_ms_per_token: 1.0", "decode_ms_per_token: 200, fault_marker: once"
 )
+
+
+@pytest.mark.slow
+def test_a_runner_that_keeps_its_interpreter_to_itself_is_silent(night: Night) -> None:
+    """No thread of it gets anywhere: neither a sign of life nor the end of its input."""
+    night.add(campaign_text(engine="fault: silent", more="retry: {max: 0}\ntimeouts: {silence: 2s}"))
+    night.begin()
+    night.wait_campaign()
+    night.end()
+    assert night.attempts() == [("failed", "silent", "no sign of life for 2 s")]
+    night.audit()
 
 
 @pytest.mark.slow
