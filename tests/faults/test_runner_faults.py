@@ -186,5 +186,5 @@ def test_no_progress_is_timed_out_although_the_runner_says_it_lives(night: Night
     night.begin()
     night.wait_campaign()
     night.end()
-    assert night.attempts() == [("failed", "timed_out", "no progress for 3 s (0 batches done)")]
+    assert night.attempts() == [("failed", "timed_out", "no progress for 3 s (batches done: 1)")]
     night.audit()

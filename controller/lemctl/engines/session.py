@@ -340,4 +340,4 @@ class _Progress:
             self._moved_at = time.monotonic()
             self._counters = counters if counting else self._counters
         elif time.monotonic() - self._moved_at > self.limit_s:
-            raise RunFailed("timed_out", f"no progress for {self.limit_s:.0f} s ({counters[0]} batches done)")
+            raise RunFailed("timed_out", f"no progress for {self.limit_s:.0f} s (batches done: {counters[0]})")
