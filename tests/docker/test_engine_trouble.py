@@ -17,6 +17,7 @@ import pytest
 from lemctl.engines.containers import Containers
 from lemctl.engines.containers import _cgroup_oom_kills as cgroup_oom_kills
 from lemctl.engines.errors import EngineUnavailable
+from night import Night, campaign_text
 
 ROOT = Path(__file__).parents[2]
 
@@ -102,3 +103,21 @@ def test_memory_kills_are_read_in_both_versions_of_the_kernels_interface(
     counters.write_text("under_oom 0\noom 5\noom_kill 3\n")
     assert cgroup_oom_kills(42, tmp_path / "cgroup", tmp_path / "proc") == 3
     assert cgroup_oom_kills(43, tmp_path / "cgroup", tmp_path / "proc") is None
+
+
+@needs_client
+def test_a_campaign_waits_for_an_engine_that_is_away_and_burns_no_retry(tmp_path: Path) -> None:
+    nowhere = f"unix://{tmp_path}/nobody.sock"
+    with Night(tmp_path / "night", {"DOCKER_HOST": nowhere}) as night:
+        night.add(campaign_text(), executor="docker")
+        night.begin()
+        waits = "SELECT json_extract(document, '$.waits_for') FROM live WHERE topic = 'daemon'"
+        night.wait_for(
+            lambda: night.home.database.exists() and any("no Docker engine" in str(t) for (t,) in night.rows(waits)),
+            "word that the engine is away",
+        )
+        assert night.attempts() == []
+        assert night.statuses() == ["Queued"]
+        assert night.campaign() == "Active"
+        assert night.end() == 0
+        night.audit()

@@ -159,8 +159,10 @@ def _carry_out(added: Added, settings: Settings, wait: bool) -> int:
     from lemctl.cli.state import daemon_pid
     from lemctl.daemon.process import spawn
 
-    if daemon_pid(settings.paths) is None:
-        say(f"daemon started, pid {spawn(settings)}")
+    before = daemon_pid(settings.paths)
+    # Also where one runs: one that is leaving is waited out, and followed by another.
+    if (pid := spawn(settings)) != before:
+        say(f"daemon started, pid {pid}")
     if not wait:
         say(f"`lemctl status` shows how it goes, `lemctl campaign wait {added.campaign.label}` waits for its end")
         return 0

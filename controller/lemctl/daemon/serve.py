@@ -197,9 +197,8 @@ class Daemon:
         if free_mb < self.min_free_disk_mb:
             return f"free disk: {free_mb:.0f} MB left, {self.min_free_disk_mb:.0f} MB needed"
         try:
-            lane = self.lane_for(campaign)
-            self.lane = lane
-            return None
+            self.lane = self.lane_for(campaign)
+            return self.lane.executor.obstacle()
         except Locked as locked:
             return f"the device of {campaign.label}: {locked}"
         except (PersonsMistake, RunFailed) as refused:

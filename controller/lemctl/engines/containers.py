@@ -28,6 +28,7 @@ PROJECT_LABEL = "com.docker.compose.project"
 SERVICE_LABEL = "com.docker.compose.service"
 
 CALL_TIMEOUT_S = 30.0
+QUICK_TIMEOUT_S = 5.0
 UP_TIMEOUT_S = 120.0
 BUILD_TIMEOUT_S = 3600.0
 #: A client that ignores SIGTERM this long is killed.
@@ -116,6 +117,15 @@ class Containers:
                 raise EngineUnavailable("no Docker engine answers; start it, or use the local executor")
             compose = client.compose.version().split()[-1].removeprefix("v")
         return DockerFacts(info.server_version, compose, info.docker_root_dir, bool(info.live_restore_enabled))
+
+    def silence(self) -> str | None:
+        """Why the engine does not answer, None when it does: one quick question."""
+        try:
+            with _translated("asking whether it answers"):
+                self._client(QUICK_TIMEOUT_S).version()
+        except ContainerFault as fault:
+            return fault.message
+        return None
 
     def up(self, spec: ContainerSpec, *, force_recreate: bool = False) -> ContainerFacts:
         """Bring the service's container up and return it as it is then.

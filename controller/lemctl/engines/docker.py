@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from lemctl.settings import Settings
 #: Root does not run engines: its containers get this user, and the session folder with it.
 NOBODY = 65532
 KILL_TIMEOUT_S = 10.0
+#: An engine that does not answer is asked again after so long.
+ASK_AGAIN_S = 3.0
 _MOUNT = "/lem"
 
 
@@ -36,6 +39,8 @@ class DockerExecutor:
         self._home = settings.paths
         self._runner = runner
         self._containers = containers or Containers()
+        self._silence: str | None = None
+        self._asked_at = 0.0
         self._warm: dict[tuple[str, str], str] = {}  # (lane, service) -> container id
         self._unclean: set[tuple[str, str]] = set()  # may hold a runner that could not be ended: recreated before use
         self._projects: dict[str, ContainerSpec] = {}  # lane -> the last spec used there
@@ -56,6 +61,12 @@ class DockerExecutor:
             "shm_size": self._settings.shm_size,
             "user": f"{self.uid}:{self.gid}",
         }
+
+    def obstacle(self) -> str | None:
+        """An engine that is away is waited for, and asked anew at times: trying would only burn retries."""
+        if self._silence is None or time.monotonic() - self._asked_at > ASK_AGAIN_S:
+            self._silence, self._asked_at = self._containers.silence(), time.monotonic()
+        return self._silence
 
     def path_of(self, host_path: Path) -> str:
         """A path below one of the mounted folders, as the container sees it."""

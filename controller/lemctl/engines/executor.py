@@ -79,6 +79,10 @@ class Executor(Protocol):
         """What the engine key takes of this place: image digest and container options, or the interpreter."""
         ...
 
+    def obstacle(self) -> str | None:
+        """Why nothing can be started at present, in words; None when it can. Asked before every run."""
+        ...
+
     def path_of(self, host_path: Path) -> str:
         """A file of the state folder or the model folder, as the runner sees it."""
         ...
@@ -119,6 +123,10 @@ class LocalExecutor:
                 f"{interpreter} does not exist: set LEM_PYTHON_{backend.name.upper()} to a Python with the engine",
             )
         return {"executor": self.name, "interpreter": str(interpreter)}
+
+    def obstacle(self) -> str | None:
+        """There is always a process to be had."""
+        return None
 
     def path_of(self, host_path: Path) -> str:
         """The same path."""

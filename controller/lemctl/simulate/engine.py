@@ -58,6 +58,10 @@ class SimulatedExecutor:
         """Nothing real to name."""
         return {"executor": self.name, "backend": backend.name}
 
+    def obstacle(self) -> str | None:
+        """Computed engines are always there."""
+        return None
+
     def path_of(self, host_path: Path) -> str:
         """As it is; nothing is read."""
         return str(host_path)
