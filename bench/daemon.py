@@ -1,4 +1,4 @@
-"""What the daemon itself costs: a transition, a run beside the model's work, idling, recovering; into results/daemon.md.
+"""What the daemon itself costs: a transition, a run beside the model's work, idling, recovering.
 
 The campaign of 100 runs takes about 1 s of model work each (`--runs` for fewer); everything else takes seconds.
 """
@@ -144,7 +144,7 @@ def hundred_runs(runs: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["LEM_HOME"], os.environ["LEM_LOCK_DIR"] = folder, str(Path(folder) / "locks")
         home = Home(Path(folder))
-        prefetch(made, Settings(), "local", lambda step: None)
+        prefetch(made, Settings(), "local", lambda _step: None)
         began = time.perf_counter()
         with Store.open(home, "write") as store:
             fill(store, made)

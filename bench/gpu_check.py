@@ -1,5 +1,5 @@
-"""Does lemctl measure on this GPU? One command, no Docker, no network: a random-weights model of a real shape on the first
-GPU, the real NVML, the local executor; the figures stand beside published ones, and in a JSON file.
+"""Does lemctl measure on this GPU? One command, no Docker, no network: a random-weights model of a real shape on the
+first GPU, the real NVML, the local executor; the figures stand beside published ones, and in a JSON file.
 
 It prints the counter's tick period, counter against integral, the repeatability over the cycles of one session, the
 spread of start temperatures, the sampler's cost and J per output token at several batch sizes. The card's settings are

@@ -2,14 +2,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
-from runner_process import RunnerProcess
-
-
-class StartRunner(Protocol):
-    def __call__(self, name: str = "session", **options: Any) -> RunnerProcess: ...
+from runner_process import RunnerProcess, StartRunner
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from lem_runner.protocol import (
     EVENTS_FILE,
@@ -213,3 +213,9 @@ def make_spec(folder: Path, **changes: Any) -> RunSpec:
     }
     whole.update(changes)
     return RunSpec(workload=WorkloadSpec(**work), measure=measure, **whole)
+
+
+class StartRunner(Protocol):
+    """The fixture `start_runner`."""
+
+    def __call__(self, name: str = "session", **options: Any) -> RunnerProcess: ...

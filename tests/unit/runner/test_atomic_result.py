@@ -10,8 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import StartRunner
-from runner_process import make_spec
+from runner_process import StartRunner, make_spec
 
 from lem_runner.protocol import EVENTS_FILE, Command, requests_file, result_file
 

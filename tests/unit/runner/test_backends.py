@@ -9,8 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import StartRunner
-from runner_process import make_spec
+from runner_process import StartRunner, make_spec
 from toy_backend import runner_with_backend
 
 from lem_runner import backends

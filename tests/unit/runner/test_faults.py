@@ -7,8 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import StartRunner
-from runner_process import RunnerProcess, make_spec, wait_until
+from runner_process import RunnerProcess, StartRunner, make_spec, wait_until
 
 from lem_runner.protocol import EXIT_ORPHANED, ContractError, Warmup
 

@@ -7,8 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import StartRunner
-from runner_process import RunnerProcess, is_alive, make_spec, wait_until
+from runner_process import RunnerProcess, StartRunner, is_alive, make_spec, wait_until
 from toy_backend import runner_with_backend
 
 from lem_runner.protocol import EXIT_ORPHANED, LEASE_FILE

@@ -10,8 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import StartRunner
-from runner_process import RUNNER_ROOT, RunnerProcess, make_spec
+from runner_process import RUNNER_ROOT, RunnerProcess, StartRunner, make_spec
 
 from lem_runner import protocol
 from lem_runner.identity import runner_hash
