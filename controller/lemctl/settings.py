@@ -79,7 +79,10 @@ def load_settings(**overrides: Any) -> Settings:
 
 def _from_environment() -> dict[str, Any]:
     return {
-        name: os.environ[f"LEM_{name.upper()}"] for name in Settings.model_fields if f"LEM_{name.upper()}" in os.environ
+        # An empty variable is one that is not set, as in a shell.
+        name: value
+        for name in Settings.model_fields
+        if (value := os.environ.get(f"LEM_{name.upper()}"))
     }
 
 

@@ -91,3 +91,24 @@ def executor_named(given: str | None, settings: Settings) -> str:
     if given not in (None, "docker", "local"):
         raise UsageMistake(f"--executor is docker or local, found {given!r}")
     return given or settings.executor
+
+
+def executor_for(plan: Plan, given: str | None, settings: Settings) -> str:
+    """As `executor_named`, refused where the campaign asks for what that executor has not."""
+    executor = executor_named(given, settings)
+    refuse_isolation(plan, executor)
+    return executor
+
+
+def prefetch_words(file: str, executor: str, settings: Settings) -> str:
+    """What stands behind `lemctl images prefetch` so that it prepares for this executor."""
+    return file if executor == settings.executor else f"{file} --executor {executor}"
+
+
+def refuse_isolation(plan: Plan, executor: str) -> None:
+    """A container of its own for each run needs containers. Raises `UsageMistake`."""
+    if executor != "docker" and plan.document["isolation"] == "container":
+        raise UsageMistake(
+            f"isolation: container needs the docker executor, this is {executor}; `--executor docker`, or"
+            " `--set isolation=process` for a new runner process for each run"
+        )

@@ -30,14 +30,14 @@ def plan(
     preset: Preset = None,
 ) -> None:
     """What a campaign runs, takes and lacks. Starts nothing."""
-    from lemctl.cli.campaign_file import executor_named, read_plan
+    from lemctl.cli.campaign_file import executor_for, prefetch_words, read_plan
     from lemctl.engines.prepared import missing
     from lemctl.report.plan import PlanView, plan_text
     from lemctl.settings import load_settings
 
     settings = load_settings()
     planned = read_plan(file, sets, preset, settings)
-    where = executor_named(executor, settings)
+    where = executor_for(planned.plan, executor, settings)
     vram, axes = most_vram(planned.plan, settings)
     has_sensors = NVIDIA_DEVICE.exists()
     view = PlanView(
@@ -49,7 +49,7 @@ def plan(
         vram_axes=axes,
         gaps=missing(planned.plan, settings, where),
         free_bytes=_free_bytes(settings.paths.root),
-        file=str(file),
+        file=prefetch_words(str(file), where, settings),
     )
     if json:
         out_json("plan", **view.to_json(), experiment_list=_experiments(planned.plan) if every else None)

@@ -9,6 +9,7 @@ import typer
 
 from lemctl.cli.options import Executor, Preset, Set
 from lemctl.cli.terminal import say, warn
+from lemctl.errors import UsageMistake
 
 if TYPE_CHECKING:
     from lemctl.cli.campaign_file import Planned
@@ -32,21 +33,23 @@ def start(
     simulate: Annotated[
         bool, typer.Option("--simulate", help="No engine: events on a fast clock, kept apart.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Seed of the simulation.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Seed of the simulation. [default: 0]")] = None,
     faults: Annotated[bool, typer.Option("--faults", help="Let the simulation fail now and then.")] = False,
 ) -> int:
     """Start a campaign, or attach to the same one under way."""
-    from lemctl.cli.campaign_file import executor_named, read_plan
+    from lemctl.cli.campaign_file import executor_for, read_plan
     from lemctl.settings import load_settings
 
     settings = load_settings()
     planned = read_plan(file, sets, preset, settings)
     if simulate:
-        return _simulate(planned, settings, seed, faults)
+        return _simulate(planned, settings, seed or 0, faults)
+    if seed is not None or faults:
+        raise UsageMistake("--seed and --faults belong to --simulate; a campaign's own seed is --set seed=N")
     return run_planned(
         planned,
         settings,
-        executor_named(executor, settings),
+        executor_for(planned.plan, executor, settings),
         file=str(file),
         prefetch=prefetch,
         wait=wait,
@@ -63,7 +66,7 @@ def extend(
     preset: Preset = None,
 ) -> int:
     """Add what is new in the file; finished runs are kept."""
-    from lemctl.cli.campaign_file import read_plan
+    from lemctl.cli.campaign_file import read_plan, refuse_isolation
     from lemctl.clock import SystemClock
     from lemctl.settings import load_settings
     from lemctl.store.campaigns import extend_campaign, find
@@ -73,6 +76,7 @@ def extend(
     planned = read_plan(file, sets, preset, settings)
     with Store.open(settings.paths, "write") as store:
         executor = find(store.connection, planned.plan.name).executor
+        refuse_isolation(planned.plan, executor)
         _preflight(planned, settings, executor, str(file), prefetch)
         with store.transaction() as tx:
             added = extend_campaign(tx, planned.plan, planned.source, SystemClock())
@@ -103,7 +107,7 @@ def run_planned(
     if not added.attached:
         say(f"campaign {label} is in the queue: {_runs(added.new_runs)}, executor {executor}")
     else:
-        say(f"campaign {label} is {_standing(added)} with this plan: attached to it")
+        say(f"campaign {label} {_standing(added)} with this plan: attached to it")
         if priority is not None or after is not None:
             _move_in_line(settings, label, priority, after)
     return _carry_out(added, settings, wait)
@@ -113,11 +117,14 @@ def _standing(added: Added) -> str:
     """What the campaign that was attached to is doing; a paused one stays so until somebody resumes it."""
     status = added.campaign.status
     if status.kind == "Paused":
-        return f"paused ({status.reason}; `lemctl campaign resume {added.campaign.label}` goes on)"
-    return "under way already"
+        return f"is paused ({status.reason}; `lemctl campaign resume {added.campaign.label}` goes on)"
+    if status.kind == "Stopped":
+        return "was stopped, and goes on"
+    return "waits in the line already" if status.kind == "Waiting" else "is under way already"
 
 
 def _preflight(planned: Planned, settings: Settings, executor: str, file: str, prefetch: bool) -> None:
+    from lemctl.cli.campaign_file import prefetch_words
     from lemctl.engines.prefetch import missing
     from lemctl.errors import PreflightRefused
 
@@ -129,8 +136,9 @@ def _preflight(planned: Planned, settings: Settings, executor: str, file: str, p
         gaps = missing(planned.plan, settings, executor)
     if gaps:
         names = ", ".join(f"{gap.what} {gap.name}" for gap in gaps[:4]) + (" and others" if len(gaps) > 4 else "")
-        mends = dict.fromkeys(gap.fix or f"lemctl images prefetch {file}" for gap in gaps)
-        raise PreflightRefused(f"missing: {names}; get it with " + " and ".join(f"`{mend}`" for mend in mends))
+        asked = prefetch_words(file, executor, settings)
+        mends = dict.fromkeys(gap.fix or f"lemctl images prefetch {asked}" for gap in gaps)
+        raise PreflightRefused(f"missing: {names}; next: " + " and ".join(f"`{mend}`" for mend in mends))
 
 
 def _enqueue(planned: Planned, settings: Settings, executor: str, priority: int | None, after: str | None) -> Added:
@@ -172,12 +180,18 @@ def _carry_out(added: Added, settings: Settings, wait: bool) -> int:
 
 
 def _simulate(planned: Planned, settings: Settings, seed: int, faults: bool) -> int:
+    from lemctl.cli.describe import counts_text
     from lemctl.paths import Home
     from lemctl.simulate import run_campaign
+    from lemctl.store.database import Store
+    from lemctl.store.queries import find_campaign
 
     home = Home(settings.paths.root / "simulated")
     code = run_campaign(planned.plan, planned.source, home, seed, faults)
-    say(f"simulated; `lemctl --home {home.root} report {planned.plan.name}` shows its figures")
+    with Store.open(home, "read") as store:
+        campaign = find_campaign(store.connection, planned.plan.name)
+    say(f"simulated: campaign {campaign.label} {campaign.status.lower()}, {counts_text(campaign)}")
+    say(f"`lemctl --home {home.root} report {campaign.label}` shows its figures")
     return code
 
 

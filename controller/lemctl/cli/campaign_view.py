@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lemctl.cli.options import Campaign, Json
-from lemctl.cli.state import open_store
-from lemctl.cli.terminal import out, out_json
+from lemctl.cli.state import open_store, store_if_any
+from lemctl.cli.terminal import out, out_json, say
 from lemctl.lines import duration, plural
 
 if TYPE_CHECKING:
@@ -23,10 +23,13 @@ def list_(
     from lemctl.report.table import table
     from lemctl.store.queries import list_campaigns
 
-    with open_store() as store:
-        campaigns = list_campaigns(store.connection, limit)
+    with store_if_any() as store:
+        campaigns = list_campaigns(store.connection, limit) if store is not None else []
     if json:
         out_json("campaigns", campaigns=[campaign.to_json() for campaign in campaigns])
+        return
+    if not campaigns:
+        say("no campaigns yet; begin with `lemctl campaign start FILE`")
         return
     header = ["campaign", "status", "runs", "done", "failed", "left", "priority", "begun"]
     rows = [

@@ -152,6 +152,7 @@ def params(
     from dataclasses import asdict
 
     from lemctl.campaign.catalogue import load_catalogue
+    from lemctl.campaign.keys import nearest
     from lemctl.errors import NotFound
     from lemctl.paths import data_folder
     from lemctl.report.table import table
@@ -162,7 +163,8 @@ def params(
     except ValueError as error:
         raise NotFound(str(error)) from None
     if catalogue is None:
-        raise NotFound(f"no catalogue of a backend {backend!r}")
+        known = sorted(path.parent.name for path in (data_folder() / "images").glob("*/params.json"))
+        raise NotFound(f"no catalogue of a backend {backend!r}{nearest(backend, known)} (there are {', '.join(known)})")
     word = search.lower()
     found = [each for each in catalogue.parameters.values() if word in f"{each.name} {each.doc}".lower()]
     if as_json:
@@ -192,12 +194,31 @@ def settings(as_json: Json = False) -> None:
             "meaning": field.description or "",
         }
         for name, field in Settings.model_fields.items()
-    ]
+    ] + _backend_settings()
     if as_json:
         out_json("config.settings", settings=rows)
         return
     header = ("name", "value", "variable", "origin", "meaning")
     out(table(header, [tuple(_shown(row[column]) for column in header) for row in rows]))
+
+
+def _backend_settings() -> list[dict[str, Any]]:
+    """The images and interpreters, which the table of backends knows."""
+    import os
+
+    from lemctl.engines.backends import BACKENDS
+
+    rows = []
+    for backend in BACKENDS.values():
+        for kind, value, meaning in (
+            ("image", backend.image_ref, f"Image of the {backend.name} containers."),
+            ("python", backend.local_interpreter, f"Interpreter of {backend.name} for the local executor."),
+        ):
+            variable = f"LEM_{kind.upper()}_{backend.name.upper()}"
+            origin = "environment" if os.environ.get(variable) else "default"
+            name = f"{kind}_{backend.name}"
+            rows.append({"name": name, "value": value, "variable": variable, "origin": origin, "meaning": meaning})
+    return rows
 
 
 def _vary(words: list[str] | None, backends: Collection[str]) -> dict[str, str]:
@@ -220,7 +241,7 @@ def _print_warnings(planned: Planned) -> None:
 def _setting_origin(name: str, is_set: bool) -> str:
     import os
 
-    if any(variable.upper() == f"LEM_{name.upper()}" for variable in os.environ):
+    if os.environ.get(f"LEM_{name.upper()}"):
         return "environment"
     return "settings.yaml" if is_set else "default"
 

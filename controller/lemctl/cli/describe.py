@@ -51,13 +51,17 @@ def lane_line(lane: LaneState) -> str:
 
 def campaign_ended_line(campaign: CampaignRow) -> str:
     """How it ended, and the command that shows more."""
-    counts = ", ".join(f"{count} {status.lower()}" for status, count in campaign.counts.items() if count)
-    line = f"campaign {campaign.label}: {campaign.status.lower()}, {counts}"
+    line = f"campaign {campaign.label}: {campaign.status.lower()}, {counts_text(campaign)}"
     if campaign.reason:
         line += f" ({campaign.reason})"
     if campaign.status in ("Paused", "Stopped"):
         return f"{line}; `lemctl campaign resume {campaign.label}` goes on"
     return f"{line}; `lemctl report {campaign.label}` shows the figures"
+
+
+def counts_text(campaign: CampaignRow) -> str:
+    """`3 done, 1 failed`."""
+    return ", ".join(f"{count} {status.lower()}" for status, count in campaign.counts.items() if count)
 
 
 def seconds_since(utc: str | None, now_s: float) -> float | None:

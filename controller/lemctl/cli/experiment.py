@@ -41,7 +41,7 @@ def run(
     prefetch: Annotated[bool, typer.Option("--prefetch/--no-prefetch", help="Fetch what is missing first.")] = True,
 ) -> int:
     """Run one experiment and wait for it; the report follows."""
-    from lemctl.cli.campaign_file import executor_named
+    from lemctl.cli.campaign_file import executor_for
     from lemctl.cli.campaign_start import run_planned
     from lemctl.cli.report import print_report
     from lemctl.settings import load_settings
@@ -56,9 +56,8 @@ def run(
     }
     overrides = {key: value for key, value in given.items() if value is not None} | pairs(sets, "--set")
     planned = _from_file(file, overrides, preset, settings) if file else _from_options(overrides, preset, settings)
-    code = run_planned(
-        planned, settings, executor_named(executor, settings), file=str(file or "FILE"), prefetch=prefetch, wait=True
-    )
+    where = executor_for(planned.plan, executor, settings)
+    code = run_planned(planned, settings, where, file=str(file or "FILE"), prefetch=prefetch, wait=True)
     if code in (0, 3):
         print_report(planned.plan.name)
     return code

@@ -90,6 +90,9 @@ def _run_noun(noun: str, rest: list[str]) -> int:
     import typer
 
     command = typer.main.get_command(importlib.import_module(NOUNS[noun].module).app)
+    if not rest and isinstance(command, typer.core.TyperGroup):
+        # A noun alone is a question, not a mistake: its verbs, over as many lines as they take.
+        rest = ["--help"]
     # Without the library's own handling of errors and broken pipes: that is `run`'s business.
     try:
         with command.make_context(f"lemctl {noun}", rest) as context:

@@ -50,15 +50,19 @@ def pairs(words: list[str] | None, option: str) -> dict[str, str]:
     return found
 
 
-def full_keys(where: dict[str, str], known: Sequence[str], option: str) -> dict[str, Any]:
+def full_keys(
+    where: dict[str, str], known: Sequence[str], option: str, *, may_mean_several: bool = False
+) -> dict[str, Any]:
     """The conditions with whole dotted keys, each of which may be given by its last parts, and values as YAML reads
     them. Raises `UsageMistake` for a key that no run is told apart by, or that may mean two."""
     words: dict[str, Any] = {"true": True, "false": False, "null": None}
     found: dict[str, Any] = {}
     for key, value in where.items():
         meant = [name for name in (*known, "backend") if name == key or name.endswith("." + key)]
-        if len(set(meant)) != 1:
-            what = f"may mean {' or '.join(meant)}" if meant else f"is not swept; swept are {listed(known) or 'none'}"
+        if not meant or (len(set(meant)) > 1 and not may_mean_several):
+            what = (
+                f"may mean {' or '.join(meant)}" if meant else f"is not swept; swept are {listed(known) or 'no keys'}"
+            )
             raise UsageMistake(f"{option} {key} {what}")
         found[meant[0]] = words.get(value, value)
     return found

@@ -5,21 +5,23 @@ from __future__ import annotations
 import csv
 import json as json_module
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
 
-from lemctl.cli.options import Campaign, Json, Where, matches, new_app, pairs
-from lemctl.cli.state import open_store
+from lemctl.cli.options import Campaign, Json, Where, full_keys, matches, new_app, pairs
+from lemctl.cli.state import open_store, store_if_any
 from lemctl.cli.terminal import JSON_SCHEMA, out, out_json, say
+from lemctl.engines.backends import BACKENDS
 from lemctl.errors import UsageMistake
 from lemctl.lines import duration, plural
 
 app = new_app("List, show and export runs.")
 
+VERDICTS = ("VALID", "SUSPECT", "INVALID")
 #: With conditions on axes, which SQL does not see, this many runs are looked through.
 LOOK_THROUGH = 200_000
 
@@ -41,25 +43,34 @@ def list_(
     from lemctl.report.columns import RUN_COLUMNS, RUN_METRICS
     from lemctl.report.figures import ABSENT, axes_line
     from lemctl.report.table import table
-    from lemctl.store.queries import find_campaign
+    from lemctl.store.queries import RUN_STATUSES, axis_keys, find_campaign
     from lemctl.store.read_status import run_lines
 
+    status = _one_of(RUN_STATUSES, status, "--status")
+    verdict = _one_of(VERDICTS, verdict, "--verdict")
+    backend = _one_of(tuple(BACKENDS), backend, "--backend")
     conditions = pairs(where, "--where")
-    with open_store() as store:
-        campaign_id = find_campaign(store.connection, campaign).id if campaign is not None else None
-        lines = run_lines(
-            store.connection,
-            RUN_METRICS,
-            campaign_id=campaign_id,
-            status=_word(status, "--status"),
-            verdict=verdict.upper() if verdict else None,
-            backend=backend,
-            experiment=experiment,
-            limit=LOOK_THROUGH if conditions else limit,
-        )
-    lines = [line for line in lines if matches(line.axes, line.backend, conditions)][:limit]
+    with open_store() if campaign is not None else store_if_any() as store:
+        lines = []
+        if store is not None:
+            campaign_id = None if campaign is None else find_campaign(store.connection, campaign).id
+            full_keys(conditions, axis_keys(store.connection, campaign_id), "--where", may_mean_several=True)
+            found = run_lines(
+                store.connection,
+                RUN_METRICS,
+                campaign_id=campaign_id,
+                status=status,
+                verdict=verdict,
+                backend=backend,
+                experiment=experiment,
+                limit=LOOK_THROUGH if conditions else limit,
+            )
+            lines = [line for line in found if matches(line.axes, line.backend, conditions)][:limit]
     if json:
         out_json("runs", runs=[line.to_json() for line in lines])
+        return
+    if not lines:
+        say("no runs match" if conditions or campaign or status or verdict or backend or experiment else "no runs yet")
         return
     figures = [column.header for column in RUN_COLUMNS]
     header = ["run", "campaign", "experiment", "what", "cycle", "status", "took", *figures, "verdict"]
@@ -154,10 +165,9 @@ def _opened(output: Path | None) -> Iterator[TextIO]:
         raise UsageMistake(f"{output} cannot be written: {error.strerror}") from None
 
 
-def _word(given: str | None, option: str) -> str | None:
-    """A run status as it is stored, however it was typed."""
-    from lemctl.store.queries import RUN_STATUSES
-
-    if given is None or given.capitalize() in RUN_STATUSES:
-        return given and given.capitalize()
-    raise UsageMistake(f"{option} is one of {', '.join(RUN_STATUSES)}; found {given!r}")
+def _one_of(known: Sequence[str], given: str | None, option: str) -> str | None:
+    """A word as it is stored, however it was typed. Raises `UsageMistake`."""
+    for word in known:
+        if given is None or given.lower() == word.lower():
+            return given and word
+    raise UsageMistake(f"{option} is one of {', '.join(known)}; found {given!r}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lemctl.paths import Home, default_home
@@ -11,8 +13,13 @@ if TYPE_CHECKING:
 
 
 def home() -> Home:
-    """`$LEM_HOME`, else the platform's folder."""
-    return Home(default_home().expanduser().absolute())
+    """`$LEM_HOME`, else the platform's folder. Raises `UsageMistake` where a file is in its place."""
+    at = default_home().expanduser().absolute()
+    if at.is_file():
+        from lemctl.errors import UsageMistake
+
+        raise UsageMistake(f"the state folder {at} is a file; give a folder with --home or LEM_HOME")
+    return Home(at)
 
 
 def open_store() -> Store:
@@ -20,6 +27,16 @@ def open_store() -> Store:
     from lemctl.store.database import Store
 
     return Store.open(home(), "read")
+
+
+@contextmanager
+def store_if_any() -> Iterator[Store | None]:
+    """As `open_store` for lists, which are empty where nothing has been started: None before the first campaign."""
+    if not home().database.exists():
+        yield None
+        return
+    with open_store() as store:
+        yield store
 
 
 def daemon_pid(at: Home) -> int | None:

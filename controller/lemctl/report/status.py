@@ -143,7 +143,8 @@ def _campaign(campaign: CampaignRow, seconds_left: float | None) -> Iterator[str
         parts.append(f"{campaign.left} to go")
         if campaign.is_open:
             parts.append("time left not known yet" if seconds_left is None else f"about {duration(seconds_left)} left")
-    yield _row("campaign", f"{campaign.label}: {campaign.status}, {', '.join(parts)}")
+    simulated = " (SIMULATED)" if campaign.executor == "simulate" else ""
+    yield _row("campaign", f"{campaign.label}{simulated}: {campaign.status}, {', '.join(parts)}")
     if campaign.reason:
         yield _row("", campaign.reason)
     if campaign.status in ("Paused", "Stopped"):

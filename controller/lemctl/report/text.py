@@ -34,6 +34,9 @@ def _header(report: Report) -> Iterator[str]:
     if report.is_simulated:
         yield "SIMULATED  no engine ran: these figures show how lemctl works, not how fast anything is"
     yield f"host       {report.surroundings['host'] or 'unknown'}{_host_facts(report.surroundings)}"
+    models = list(dict.fromkeys(cell.model for cell in report.cells))
+    if models:
+        yield f"{'model' if len(models) == 1 else 'models':<10} {', '.join(models)}"
     for session in report.surroundings["sessions"]:
         yield f"engine     {_engine(session)}"
     yield f"preset     {report.preset or 'none'}"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from lemctl.clock import SimulatedClock
 from lemctl.daemon.experiment import World
 from lemctl.daemon.lanes import Lane
+from lemctl.daemon.locks import FileLock
+from lemctl.daemon.recovery import recover
 from lemctl.daemon.serve import POLL_S, Daemon
 from lemctl.errors import RunsFailed
 from lemctl.paths import Home
@@ -19,11 +24,14 @@ from lemctl.simulate.instruments import SimulatedInstruments
 from lemctl.store import campaigns, read_runs
 from lemctl.store.campaigns import Campaign
 from lemctl.store.database import Store
+from lemctl.store.status import CampaignCancelled
 
 if TYPE_CHECKING:
     from lemctl.campaign.plan import Plan
 
 BOOT_ID = "simulated"
+#: A rehearsal that was ended, or paused by its breaker, is not gone on with: each begins on its own.
+ANOTHER = "another simulation was started"
 
 
 class _Nowhere:
@@ -38,8 +46,12 @@ def run_campaign(plan: Plan, source: str, home: Home, seed: int = 0, faults: boo
     """Simulate a whole campaign in `home`; 0, or the code of `RunsFailed` when runs failed."""
     clock = SimulatedClock(datetime.now(UTC).replace(hour=22, minute=0, second=0, microsecond=0))
     rng = random.Random(f"{plan.hash}:{seed}")  # noqa: S311 - repeatable, not secret
-    with Store.open(home, "write") as store:
+    with Store.open(home, "write") as store, _alone(home):
+        recover(store, [], clock)
         with store.transaction() as tx:
+            for earlier in campaigns.open_campaigns(tx):
+                campaigns.cancel_queued(tx, earlier, ANOTHER, clock, "daemon")
+                campaigns.close(tx, earlier, CampaignCancelled(reason=ANOTHER), clock, "daemon")
             added = campaigns.add_campaign(tx, plan, source, "simulate", clock, store.host_id())
         daemon = _daemon(store, clock, rng, faults)
         while not _is_over(store, added.campaign):
@@ -50,6 +62,16 @@ def run_campaign(plan: Plan, source: str, home: Home, seed: int = 0, faults: boo
             daemon.lane.close("the simulation ends")
         failed = read_runs.count_by_status(store.connection, added.campaign).get("Failed", 0)
     return RunsFailed.exit_code if failed else 0
+
+
+@contextmanager
+def _alone(home: Home) -> Iterator[None]:
+    """One simulation at a time in a state folder. Raises `Locked`."""
+    lock = FileLock.take(home.daemon_lock, str(os.getpid()))
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _daemon(store: Store, clock: SimulatedClock, rng: random.Random, faults: bool) -> Daemon:

@@ -33,11 +33,12 @@ class CampaignRow:
     created_utc: str
     ended_utc: str | None
     counts: dict[str, int] = field(default_factory=dict)
+    has_newer: bool = False
 
     @property
     def label(self) -> str:
-        """`name` or `name#2`: what a person types."""
-        return label_of(self.name, self.number)
+        """`name` or `name#2`: what a person types to mean this one."""
+        return label_of(self.name, self.number, self.has_newer)
 
     @property
     def total(self) -> int:
@@ -66,13 +67,16 @@ class CampaignRow:
         return body | {"created_utc": self.created_utc, "ended_utc": self.ended_utc, "runs": self.counts}
 
 
-def label_of(name: str, number: int) -> str:
-    """`name`, or `name#2` for the second campaign of that name."""
-    return name if number == 1 else f"{name}#{number}"
+def label_of(name: str, number: int, has_newer: bool = False) -> str:
+    """`name`, or `name#2` for the second campaign of that name. The first is `name#1` once there is a second, which
+    the bare name then means."""
+    return name if number == 1 and not has_newer else f"{name}#{number}"
 
 
+#: Whether the campaign `c` is followed by another one of its name.
+HAS_NEWER = "EXISTS (SELECT 1 FROM campaigns n WHERE n.name = c.name AND n.number > c.number) AS has_newer"
 _SELECT = (
-    "SELECT c.*, a.name AS after_name, a.number AS after_number"
+    f"SELECT c.*, {HAS_NEWER}, a.name AS after_name, a.number AS after_number"  # noqa: S608 - a constant
     " FROM campaigns c LEFT JOIN campaigns a ON a.id = c.after_id"
 )
 
@@ -115,10 +119,11 @@ def campaign_by_id(connection: sqlite3.Connection, campaign_id: int) -> Campaign
     return _rows(connection, connection.execute(f"{_SELECT} WHERE c.id = ?", (campaign_id,)).fetchall())[0]
 
 
-def axis_keys(connection: sqlite3.Connection, campaign_id: int) -> list[str]:
-    """The swept keys of a campaign's runs."""
+def axis_keys(connection: sqlite3.Connection, campaign_id: int | None) -> list[str]:
+    """The swept keys of a campaign's runs, or of all."""
     rows = connection.execute(
-        "SELECT DISTINCT a.key FROM runs r, json_each(r.axes) a WHERE r.campaign_id = ? ORDER BY a.key", (campaign_id,)
+        "SELECT DISTINCT a.key FROM runs r, json_each(r.axes) a WHERE ?1 IS NULL OR r.campaign_id = ?1 ORDER BY a.key",
+        (campaign_id,),
     )
     return [row[0] for row in rows]
 
@@ -143,6 +148,7 @@ def _rows(connection: sqlite3.Connection, rows: Sequence[sqlite3.Row]) -> list[C
             after=None if row["after_name"] is None else label_of(row["after_name"], row["after_number"]),
             created_utc=row["created_utc"],
             ended_utc=row["ended_utc"],
+            has_newer=bool(row["has_newer"]),
             counts=counts[row["id"]],
         )
         for row in rows

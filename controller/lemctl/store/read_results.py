@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from lemctl.errors import NotFound
-from lemctl.store.queries import label_of
+from lemctl.store.queries import HAS_NEWER, label_of
 
 EXPORT_COLUMNS = (
-    "host", "campaign", "run", "experiment", "backend", "model", "axes", "cycle", "run_status", "attempt",
+    "host", "campaign", "executor", "run", "experiment", "backend", "model", "axes", "cycle", "run_status", "attempt",
     "attempt_uuid", "outcome", "fault", "verdict", "started_utc", "metric", "value", "uncertainty", "unit", "reason",
 )  # fmt: skip
 
@@ -139,7 +139,7 @@ def campaign_surroundings(connection: sqlite3.Connection, campaign_id: int) -> d
 def run_in_full(connection: sqlite3.Connection, run: int) -> dict[str, Any]:
     """Everything known of one run, as plain JSON types. Raises `NotFound`."""
     row = connection.execute(
-        "SELECT r.*, e.backend, e.model, e.spec, c.name, c.number"
+        f"SELECT r.*, e.backend, e.model, e.spec, c.name, c.number, {HAS_NEWER}"  # noqa: S608 - a constant
         " FROM runs r JOIN experiments e ON e.hash = r.experiment JOIN campaigns c ON c.id = r.campaign_id"
         " WHERE r.id = ?",
         (run,),
@@ -154,7 +154,7 @@ def run_in_full(connection: sqlite3.Connection, run: int) -> dict[str, Any]:
     )
     return {
         "run": row["id"],
-        "campaign": label_of(row["name"], row["number"]),
+        "campaign": label_of(row["name"], row["number"], bool(row["has_newer"])),
         "experiment": row["experiment"],
         "backend": row["backend"],
         "model": row["model"],
@@ -188,15 +188,16 @@ def export_rows(connection: sqlite3.Connection, campaign_id: int | None) -> Iter
     """One row for every metric of every ended attempt, in the order of `EXPORT_COLUMNS`; an attempt without metrics
     gives one row without a metric, so that no attempt disappears."""
     rows = connection.execute(
-        "SELECT a.host, c.name, c.number, r.id, r.experiment, e.backend, e.model, r.axes, r.cycle, r.status, a.number,"
-        " a.uuid, a.outcome, a.fault, a.verdict, a.started_utc, m.name, m.value, m.uncertainty, m.unit, m.reason"
+        f"SELECT a.host, c.name, c.number, {HAS_NEWER},"  # noqa: S608 - a constant
+        " c.executor, r.id, r.experiment, e.backend, e.model, r.axes, r.cycle, r.status, a.number, a.uuid, a.outcome,"
+        " a.fault, a.verdict, a.started_utc, m.name, m.value, m.uncertainty, m.unit, m.reason"
         " FROM attempts a JOIN runs r ON r.id = a.run_id JOIN experiments e ON e.hash = r.experiment"
         " JOIN campaigns c ON c.id = r.campaign_id LEFT JOIN metrics m ON m.attempt_id = a.id"
         " WHERE a.outcome IS NOT NULL AND (? IS NULL OR r.campaign_id = ?) ORDER BY a.id, m.name",
         (campaign_id, campaign_id),
     )
-    for host, name, number, *rest in rows:
-        yield (host, label_of(name, number), *rest)
+    for host, name, number, has_newer, *rest in rows:
+        yield (host, label_of(name, number, bool(has_newer)), *rest)
 
 
 def log_places(connection: sqlite3.Connection, run: int, attempt: int | None) -> dict[str, Any]:

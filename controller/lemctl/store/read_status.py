@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lemctl.store.queries import label_of
+from lemctl.store.queries import HAS_NEWER, label_of
 
 #: How many of the last attempts tell how long the next will take.
 HISTORY = 20
@@ -61,7 +61,8 @@ def live(connection: sqlite3.Connection) -> dict[str, dict[str, Any]]:
 
 
 _LINE = (
-    "SELECT r.id AS run, r.experiment, r.axes, r.cycle, r.status, e.backend, c.name, c.number, a.id AS attempt_id,"
+    f"SELECT r.id AS run, r.experiment, r.axes, r.cycle, r.status, e.backend, c.name, c.number, {HAS_NEWER},"  # noqa: S608
+    " a.id AS attempt_id,"
     " a.number AS attempt, a.outcome, a.fault, a.message, a.verdict, a.started_utc, a.ended_utc,"
     " (a.ended_mono_ns - a.started_mono_ns) / 1e9 AS took_s"
     " FROM {source} JOIN experiments e ON e.hash = r.experiment JOIN campaigns c ON c.id = r.campaign_id"
@@ -152,7 +153,7 @@ def seconds_per_run(connection: sqlite3.Connection, campaign_id: int) -> float |
 def _line(connection: sqlite3.Connection, row: sqlite3.Row, metrics: Sequence[str]) -> RunLine:
     return RunLine(
         run=row["run"],
-        campaign=label_of(row["name"], row["number"]),
+        campaign=label_of(row["name"], row["number"], bool(row["has_newer"])),
         experiment=row["experiment"],
         backend=row["backend"],
         axes=json.loads(row["axes"]),
