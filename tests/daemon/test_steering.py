@@ -5,10 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from lemctl.clock import SystemClock
+from lemctl.daemon.obey import obey
+from lemctl.store import campaigns
+from lemctl.store.commands import AskedCommand, Verb
 from lemctl.store.database import Store
+from lemctl.store.status import CampaignFinished, CampaignStatus, CampaignStopped
 from night import Night, campaign_text
 
 #: Some 1.2 s of decoding a run, in batches of 0.3 s.
@@ -142,6 +148,31 @@ def test_a_wrong_command_is_answered_and_the_daemon_lives(tmp_path: Path, verb, 
         answer = obey(tx, AskedCommand(1, verb, arguments), SystemClock(), None)
     assert answer is not None
     assert answer.exit_code == exit_code
+
+
+@pytest.mark.parametrize(
+    ("verb", "arguments", "status", "exit_code", "says"),
+    [
+        ("pause", {"campaign": "night"}, CampaignFinished(), 2, "night is finished: there is nothing to pause"),
+        ("pause", {"campaign": "night"}, CampaignStopped(), 2, "night is stopped: there is nothing to pause"),
+        ("prioritise", {"campaign": "night", "priority": 3}, None, 0, "night has its turn already and keeps it"),
+    ],
+)
+def test_an_answer_names_the_campaign_and_what_it_does_not_change(
+    tmp_path: Path, verb: Verb, arguments: dict[str, Any], status: CampaignStatus | None, exit_code: int, says: str
+) -> None:
+    night = Night(tmp_path / "home")
+    night.add(campaign_text())
+    clock = SystemClock()
+    with Store.open(night.home, "write") as store, store.transaction() as tx:
+        campaign = campaigns.front(tx, clock)
+        assert campaign is not None
+        if status is not None:
+            campaigns.close(tx, campaign, status, clock, "person")
+        answer = obey(tx, AskedCommand(1, verb, arguments), clock, None)
+    assert answer is not None
+    assert answer.exit_code == exit_code
+    assert says in answer.text
 
 
 def test_a_shutdown_is_answered_when_the_daemon_has_let_go(slow: Night) -> None:

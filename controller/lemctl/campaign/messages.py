@@ -77,6 +77,11 @@ def sentence(details: ErrorDetails, model: type[BaseModel]) -> str:
         *parents, name = (str(part) for part in details["loc"] if not str(part).startswith("<"))
         section = section_at(model, parents)
         names = [field.alias or key for key, field in section.model_fields.items()] if section is not None else []
+        if parents in (["engine"], ["sampling"]):
+            return (
+                f"unknown key{nearest(name, names)}; here stand only {listed(names)}, which every backend has: one"
+                f" engine's own is BACKEND.{parents[0]}.{name} (`lemctl config params BACKEND` lists them)"
+            )
         return f"unknown key{nearest(name, names)}" + (f" (allowed: {listed(names, 30)})" if names else "")
     if kind == "literal_error":
         allowed = str(context["expected"]).replace("'", "").replace(" or ", ", ")

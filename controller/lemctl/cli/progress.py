@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from lemctl.cli.describe import campaign_ended_line, lane_line, run_ended_line
+from lemctl.cli.describe import campaign_ended_line, lane_line, run_ended_line, seconds_since
 from lemctl.cli.state import daemon_pid
 from lemctl.cli.status_view import lane_states
 from lemctl.cli.terminal import is_terminal, out, say, warn
 from lemctl.errors import NoDaemon
+from lemctl.lines import duration
 from lemctl.paths import Home
 from lemctl.report.columns import RUN_METRICS
+from lemctl.report.status import HUNG_AFTER_S
 from lemctl.store.database import Store
 from lemctl.store.queries import CampaignRow, campaign_by_id
 from lemctl.store.read_status import ended_since, last_transition, live
@@ -69,7 +71,7 @@ def _follow(store: Store, home: Home, campaign_id: int, view: View) -> CampaignR
             ended_count = campaign.total - campaign.left
             for number, line in enumerate(ended, ended_count - len(ended) + 1):
                 view.line(run_ended_line(line, number, campaign.total))
-        view.now(campaign.total - campaign.left, campaign.total, _under_way(store, campaign))
+        view.now(campaign.total - campaign.left, campaign.total, _under_way(store, home, campaign))
         if time.monotonic() - looked_at_s > ALIVE_EVERY_S:
             looked_at_s = time.monotonic()
             if daemon_pid(home) is None and campaign_by_id(connection, campaign_id).status not in AT_REST:
@@ -78,10 +80,18 @@ def _follow(store: Store, home: Home, campaign_id: int, view: View) -> CampaignR
     return campaign
 
 
-def _under_way(store: Store, campaign: CampaignRow) -> str:
+def _under_way(store: Store, home: Home, campaign: CampaignRow) -> str:
     if campaign.status == "Waiting":
         return "waits in line" + (f" behind {campaign.after}" if campaign.after else "")
-    lanes = lane_states(store, live(store.connection), time.time())
+    topics, now_s = live(store.connection), time.time()
+    said = topics.get("daemon", {})
+    silent_s = seconds_since(said.get("heartbeat_utc"), now_s)
+    # The word of an earlier daemon says nothing of this one.
+    if silent_s is not None and silent_s > HUNG_AFTER_S and said.get("pid") == daemon_pid(home):
+        return f"the daemon gives no sign of life for {duration(silent_s)}; see `lemctl doctor`"
+    lanes = lane_states(store, topics, now_s)
+    if not lanes and said.get("waits_for"):
+        return f"waits for {said['waits_for']}"
     return lane_line(lanes[0]) if lanes else "between runs"
 
 

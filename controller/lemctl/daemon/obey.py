@@ -69,6 +69,8 @@ def _pause(arguments: dict[str, Any], context: Context) -> Answer:
     campaign = campaigns.find(tx, arguments["campaign"])
     if campaign.status.kind == "Paused":
         return Answer(0, f"{campaign.label} is paused already")
+    if campaign.status.kind not in ("Waiting", "Active"):
+        return Answer(2, f"{campaign.label} is {campaign.status.kind.lower()}: there is nothing to pause")
     reason = arguments.get("reason") or "by a person"
     moves.move(tx, "campaign", campaign.id, CampaignPaused(reason=reason), utc_text(clock.utc()), "person")
     running = "; the run under way goes on to its end" if context.runs_of(campaign) else ""
@@ -151,6 +153,8 @@ def _prioritise(arguments: dict[str, Any], context: Context) -> Answer:
     campaign = campaigns.find(context.tx, arguments["campaign"])
     after = campaigns.find(context.tx, arguments["after"]) if arguments.get("after") else None
     campaigns.place_in_line(context.tx, campaign, arguments.get("priority"), after)
+    if campaign.status.kind == "Active":
+        return Answer(0, f"{campaign.label} has its turn already and keeps it; its new place counts once it has paused")
     return Answer(0, f"{campaign.label} has moved in the line")
 
 

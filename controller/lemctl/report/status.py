@@ -129,8 +129,9 @@ def _daemon(status: Status) -> Iterator[str]:
         yield _row("daemon", "not running" + ("; runs are waiting: `lemctl daemon start`" if needed else ""))
         return
     age = "" if daemon.heartbeat_age_s is None else f", heartbeat {duration(daemon.heartbeat_age_s)} ago"
-    hint = ": it hangs; `lemctl daemon stop`, then `lemctl daemon start`" if daemon.health == "hung" else ""
-    yield _row("daemon", f"{daemon.health}, pid {daemon.pid}{age}{hint}")
+    yield _row("daemon", f"{daemon.health}, pid {daemon.pid}{age}")
+    if daemon.health == "hung":
+        yield _row("", f"nothing is lost by `kill -9 {daemon.pid}; lemctl daemon start`")
     if daemon.waits_for:
         yield _row("", f"waits for {daemon.waits_for}")
 

@@ -75,6 +75,17 @@ def answer_of(connection: sqlite3.Connection, command_id: int) -> Answer | None:
     return None if row is None else Answer(row[0], row[1])
 
 
+def withdraw(tx: sqlite3.Connection, command_id: int, clock: Clock) -> bool:
+    """Take back a command that no daemon took in its time; False where one has taken or answered it after all."""
+    now_utc = utc_text(clock.utc())
+    changed = tx.execute(
+        "UPDATE commands SET answered_utc = ?, exit_code = 6, answer = 'withdrawn: no daemon took it in time'"
+        " WHERE id = ? AND taken_utc IS NULL AND answered_utc IS NULL AND expires_utc <= ?",
+        (now_utc, command_id, now_utc),
+    )
+    return changed.rowcount == 1
+
+
 def reject_leftovers(tx: sqlite3.Connection, clock: Clock) -> int:
     """A new daemon obeys no command that was asked of the one before it."""
     rows = tx.execute("SELECT id FROM commands WHERE answered_utc IS NULL").fetchall()

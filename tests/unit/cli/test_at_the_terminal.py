@@ -9,8 +9,11 @@ import pytest
 from build import Night, plan_of
 from command_line import PLAN, Lemctl
 
+from lemctl.cli import ask
+from lemctl.daemon.locks import FileLock
 from lemctl.paths import Home
 from lemctl.simulate import run_campaign
+from lemctl.store import commands
 from lemctl.store.campaigns import find, settle
 
 
@@ -138,6 +141,29 @@ def test_parameters_of_no_backend_name_the_backends(lemctl: Lemctl) -> None:
     said = lemctl("config", "params", "torch")
     assert said.code == 7
     assert "did you mean pytorch?" in said.err
+
+
+def test_an_engines_own_parameter_outside_its_scope_is_told_where_it_goes(lemctl: Lemctl, file: Path) -> None:
+    said = lemctl("config", "validate", str(file), "--set", "engine.load_s=3")
+    assert said.code == 2
+    assert "BACKEND.engine.load_s" in said.err
+
+
+def test_a_daemon_that_hangs_does_not_hold_the_terminal(
+    lived_in: Night, home: Home, lemctl: Lemctl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lock is held and it takes nothing: the command is taken back, so that it is not obeyed when it wakes."""
+    monkeypatch.setattr(commands, "EXPIRES_S", 0.05)
+    monkeypatch.setattr(ask, "ALIVE_EVERY_S", 0.1)
+    lock = FileLock.take(home.daemon_lock, "4711")
+    try:
+        said = lemctl("campaign", "pause", "demo")
+    finally:
+        lock.release()
+    assert said.code == 6
+    assert "was not carried out" in said.err
+    with lived_in.store.transaction() as tx:
+        assert commands.take(tx, lived_in.clock) == []
 
 
 def test_the_report_names_the_model(lived_in: Night, lemctl: Lemctl) -> None:
