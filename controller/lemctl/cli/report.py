@@ -8,7 +8,7 @@ import typer
 
 from lemctl.cli.options import Campaign, Json, new_app
 from lemctl.cli.state import home, open_store
-from lemctl.cli.terminal import out, out_json
+from lemctl.cli.terminal import out, out_json, terminal_width
 from lemctl.errors import UsageMistake
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def print_report(name: str | None, *, form: str = "text", every: bool = False, i
     elif form == "csv":
         out(csv_report(found).rstrip("\n"))
     else:
-        out(text_report(found, in_depth=every))
+        out(text_report(found, in_depth=every, width=terminal_width()))
 
 
 def read_report(store: Store, name: str | None, *, every: bool = False, include_suspect: bool = False) -> Report:

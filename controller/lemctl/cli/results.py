@@ -14,7 +14,7 @@ import typer
 
 from lemctl.cli.options import Campaign, Json, Where, full_keys, matches, new_app, pairs
 from lemctl.cli.state import open_store, store_if_any
-from lemctl.cli.terminal import JSON_SCHEMA, out, out_json, say
+from lemctl.cli.terminal import JSON_SCHEMA, out, out_json, say, terminal_width
 from lemctl.engines.backends import BACKENDS
 from lemctl.errors import UsageMistake
 from lemctl.lines import duration, plural
@@ -42,7 +42,7 @@ def list_(
     """Runs, newest first, each with its newest attempt."""
     from lemctl.report.columns import RUN_COLUMNS, RUN_METRICS
     from lemctl.report.figures import ABSENT, axes_line
-    from lemctl.report.table import table
+    from lemctl.report.table import narrowed, table
     from lemctl.store.queries import RUN_STATUSES, axis_keys, find_campaign
     from lemctl.store.read_status import run_lines
 
@@ -72,7 +72,10 @@ def list_(
     if not lines:
         say("no runs match" if conditions or campaign or status or verdict or backend or experiment else "no runs yet")
         return
-    figures = [column.header for column in RUN_COLUMNS]
+    width = terminal_width()
+    # On a terminal, what no run has is not worth its room.
+    columns = [c for c in RUN_COLUMNS if width is None or any(line.figures.get(c.metric) is not None for line in lines)]
+    figures = [column.header for column in columns]
     header = ["run", "campaign", "experiment", "what", "cycle", "status", "took", *figures, "verdict"]
     rows = [
         [
@@ -83,12 +86,12 @@ def list_(
             str(line.cycle),
             line.status,
             duration(line.took_s) if line.took_s is not None else ABSENT,
-            *(column.show(line.figures.get(column.metric)) for column in RUN_COLUMNS),
+            *(column.show(line.figures.get(column.metric)) for column in columns),
             line.verdict or line.fault or ABSENT,
         ]
         for line in lines
     ]
-    out(table(header, rows, right=(0, 4, 6, 7, 8, 9)))
+    out(table(header, narrowed(header, rows, 3, width), right=(0, 4, *range(6, len(header) - 1))))
 
 
 @app.command("show")

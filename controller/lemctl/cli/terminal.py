@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from typing import Any, Literal, TextIO
 
@@ -41,6 +42,11 @@ def is_terminal(stream: TextIO | None = None) -> bool:
     """Whether a person looks at the stream (default stdout), on something that can move its cursor."""
     stream = stream or sys.stdout
     return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def terminal_width() -> int | None:
+    """Columns of the terminal that stdout is; None where it is none, and nothing need be left out."""
+    return shutil.get_terminal_size().columns if is_terminal() else None
 
 
 def styled(text: str, style: Style | None) -> str:

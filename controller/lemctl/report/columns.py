@@ -9,22 +9,24 @@ from lemctl.report.figures import milliseconds, number
 
 
 class Column(NamedTuple):
-    """A metric as a column. `with_interval` adds the half-width beside the mean."""
+    """A metric as a column. `with_interval` adds the half-width beside the mean. Where a terminal is too narrow, what
+    has the highest `leaves` goes first; 0 stays."""
 
     metric: str
     header: str
     show: Callable[[float | None], str]
     with_interval: bool = False
+    leaves: int = 0
 
 
 COLUMNS: tuple[Column, ...] = (
-    Column("tokens_out", "tokens out", number),
+    Column("tokens_out", "tokens out", number, leaves=2),
     Column("output_tokens_per_s", "tokens/s", number, with_interval=True),
     Column("ttft_p50", "TTFT p50", milliseconds),
-    Column("itl_p50", "ITL p50", milliseconds),
-    Column("tpot_p50", "TPOT p50", milliseconds),
-    Column("e2e_p50", "e2e p50", milliseconds),
-    Column("e2e_p90", "e2e p90", milliseconds),
+    Column("itl_p50", "ITL p50", milliseconds, leaves=1),
+    Column("tpot_p50", "TPOT p50", milliseconds, leaves=1),
+    Column("e2e_p50", "e2e p50", milliseconds, leaves=3),
+    Column("e2e_p90", "e2e p90", milliseconds, leaves=4),
     Column("energy_per_output_token", "J/out token", number, with_interval=True),
 )
 #: The figures of one run in a list of runs.

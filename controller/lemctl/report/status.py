@@ -9,7 +9,7 @@ from typing import Any, Literal
 from lemctl.lines import duration, plural
 from lemctl.report.columns import RUN_COLUMNS
 from lemctl.report.figures import ABSENT, axes_line
-from lemctl.report.table import clipped, table
+from lemctl.report.table import clipped, narrowed, table
 from lemctl.store.queries import CampaignRow
 from lemctl.store.read_status import FaultCount, RunLine
 
@@ -183,11 +183,7 @@ def _last(lines: Sequence[RunLine]) -> str:
         ]
         for line in lines
     ]
-    others = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header)) if column != 1]
-    room = max(8, WIDTH - sum(others) - 2 * (len(header) - 1))
-    for row in rows:
-        row[1] = clipped(row[1], room)
-    return table(header, rows, right=(0, *range(2, len(header) - 1)))
+    return table(header, narrowed(header, rows, 1, WIDTH), right=(0, *range(2, len(header) - 1)))
 
 
 def _what(line: RunLine) -> str:

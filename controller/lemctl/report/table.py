@@ -31,5 +31,14 @@ def clipped(text: str, width: int) -> str:
     return flat if len(flat) <= width else flat[: max(0, width - 1)] + "…"
 
 
+def narrowed(header: Sequence[str], rows: Sequence[Sequence[str]], column: int, width: int | None) -> list[list[str]]:
+    """The rows with one column clipped so that the table has `width` characters; at least 8 of it stay."""
+    if width is None:
+        return [list(row) for row in rows]
+    others = [max(_width(row[place]) for row in [header, *rows]) for place in range(len(header)) if place != column]
+    room = max(8, width - sum(others) - 2 * (len(header) - 1))
+    return [[*row[:column], clipped(row[column], room), *row[column + 1 :]] for row in rows]
+
+
 def _width(text: str) -> int:
     return sum(not combining(character) for character in text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lemctl.lines import plural
@@ -18,9 +18,17 @@ GAIN_NOTE = "a power sensor's gain is off by about ±5 % per board; it cancels o
 MESSAGE_WIDTH = 90
 
 
-def text_report(report: Report, *, in_depth: bool = False, paint: Paint | None = None) -> str:
-    """The whole report; `in_depth` adds every metric of every experiment."""
-    parts = ["\n".join(_header(report)), _main_table(report, paint), "\n".join(_footer(report))]
+def text_report(report: Report, *, in_depth: bool = False, paint: Paint | None = None, width: int | None = None) -> str:
+    """The whole report; `in_depth` adds every metric of every experiment. On a terminal of `width` characters columns
+    leave the table until its rows do not break, and the footer says which."""
+    columns = [column for column in COLUMNS if _is_worth_a_column(column, report)]
+    may_leave = sorted((column for column in columns if _leaves(column, report)), key=lambda column: column.leaves)
+    body, left_out = _main_table(report, columns, paint), list[Column]()
+    while width is not None and may_leave and max(map(len, body.splitlines())) > width:
+        left_out.append(may_leave.pop())
+        columns.remove(left_out[-1])
+        body = _main_table(report, columns, paint)
+    parts = ["\n".join(_header(report)), body, "\n".join(_footer(report, left_out, width))]
     if in_depth:
         parts.insert(2, "\n\n".join(_depth(cell) for cell in report.cells))
     return "\n\n".join(part for part in parts if part)
@@ -63,13 +71,12 @@ def _engine(session: dict[str, Any]) -> str:
     )
 
 
-def _main_table(report: Report, paint: Paint | None) -> str:
+def _main_table(report: Report, columns: Sequence[Column], paint: Paint | None) -> str:
     if not report.cells:
         return "no experiments"
     keys = list(dict.fromkeys(key for cell in report.cells for key in cell.axes))
     names = axis_names(keys)
     lead = [names[key] for key in keys] or ["backend"]
-    columns = [column for column in COLUMNS if _is_worth_a_column(column, report)]
     header = [*lead, "n", *(header for column in columns for header in _headers(column)), "verdicts"]
     rows = [
         [
@@ -89,6 +96,11 @@ def _is_worth_a_column(column: Column, report: Report) -> bool:
         return True
     has_itl = any(cell.figures["itl_p50"].mean is not None for cell in report.cells)
     return has_itl == (column.metric == "itl_p50")
+
+
+def _leaves(column: Column, report: Report) -> bool:
+    """Whether a narrow terminal may do without it; what is absent everywhere is told of below the table anyway."""
+    return column.leaves > 0 or all(cell.figures[column.metric].mean is None for cell in report.cells)
 
 
 def _headers(column: Column) -> list[str]:
@@ -141,7 +153,7 @@ def _depth(cell: Cell) -> str:
     return f"{title}  (experiment {cell.experiment}, {cell.model})\n{body}"
 
 
-def _footer(report: Report) -> Iterator[str]:
+def _footer(report: Report, left_out: Sequence[Column], width: int | None) -> Iterator[str]:
     yield "n          results averaged of runs planned; ± is the half-width of the 95 % t-interval between runs"
     if saved := sum(cell.saved for cell in report.cells):
         needed = saved + sum(cell.planned for cell in report.cells)
@@ -155,6 +167,9 @@ def _footer(report: Report) -> Iterator[str]:
     for fault in report.faults:
         yield f"failed     {plural(fault.count, 'run')} {fault.fault}: {clipped(fault.message, MESSAGE_WIDTH)}"
         yield f"           see `lemctl logs {fault.newest_run}`"
+    if left_out:
+        names = ", ".join(column.header for column in reversed(left_out))
+        yield f"not shown  {names}: the terminal has {width} columns; `lemctl report | less -S` has all"
     yield f"database   {report.database}"
 
 

@@ -9,7 +9,7 @@ from lemctl.report.columns import COLUMNS
 from lemctl.report.document import Report
 from lemctl.report.figures import axes_line, axis_names, axis_value, milliseconds, number
 from lemctl.report.status import DaemonState, LaneState, Status, status_text
-from lemctl.report.table import clipped, table
+from lemctl.report.table import clipped, narrowed, table
 from lemctl.report.text import GAIN_NOTE, text_report
 from lemctl.store.queries import RUN_STATUSES, CampaignRow
 from lemctl.store.read_status import FaultCount, RunLine
@@ -150,3 +150,23 @@ def test_a_paused_campaign_says_why_and_how_to_go_on() -> None:
     text = status_text(status(campaigns=[campaign(status="Paused", reason="3 failed in a row")]))
     assert "3 failed in a row" in text
     assert "`lemctl campaign resume demo`" in text
+
+
+def test_a_report_on_a_narrow_terminal_leaves_columns_out_and_says_which() -> None:
+    """A row that breaks over two lines cannot be read; a column that vanishes silently misleads."""
+    found = report(energy=True)
+    wide = text_report(found)
+    assert "e2e p90" in wide
+    assert "not shown" not in wide
+    narrow = text_report(found, width=80)
+    header = next(line for line in narrow.splitlines() if "tokens/s" in line)
+    assert len(header) <= 80
+    assert "J/out token" in header
+    assert "e2e p90" not in header
+    assert "not shown  tokens out, e2e p50, e2e p90" in narrow
+
+
+def test_a_list_of_runs_is_narrowed_where_its_names_are_longest() -> None:
+    rows = narrowed(["run", "what", "verdict"], [["1", "x" * 200, "VALID"]], 1, 80)
+    assert len(table(["run", "what", "verdict"], rows).splitlines()[1]) <= 80
+    assert rows[0][1].endswith("…")
