@@ -85,6 +85,9 @@ def extend(
         say(f"campaign {added.campaign.label} has all of these runs already")
     else:
         say(f"campaign {added.campaign.label}: {_runs(added.new_runs)} added")
+    if added.campaign.status.kind in ("Paused", "Stopped"):
+        kind = added.campaign.status.kind.lower()
+        say(f"it is {kind}, and stays so until `lemctl campaign resume {added.campaign.label}`")
     return _carry_out(added, settings, wait)
 
 
@@ -109,7 +112,9 @@ def run_planned(
     else:
         say(f"campaign {label} {_standing(added)} with this plan: attached to it")
         if priority is not None or after is not None:
-            _move_in_line(settings, label, priority, after)
+            code = _move_in_line(settings, label, priority, after)
+            if code:
+                return code
     return _carry_out(added, settings, wait)
 
 
@@ -157,10 +162,10 @@ def _enqueue(planned: Planned, settings: Settings, executor: str, priority: int 
     return added
 
 
-def _move_in_line(settings: Settings, label: str, priority: int | None, after: str | None) -> None:
+def _move_in_line(settings: Settings, label: str, priority: int | None, after: str | None) -> int:
     from lemctl.cli.campaign_steer import obeyed
 
-    obeyed(settings.paths, "prioritise", {"campaign": label, "priority": priority, "after": after})
+    return obeyed(settings.paths, "prioritise", {"campaign": label, "priority": priority, "after": after})
 
 
 def _carry_out(added: Added, settings: Settings, wait: bool) -> int:

@@ -35,7 +35,7 @@ def list_(
     rows = [
         [
             row.label,
-            row.status,
+            f"{row.status} after {row.after}" if row.after and row.status == "Waiting" else row.status,
             *(str(count) for count in (row.total, row.counts["Done"], row.counts["Failed"], row.left, row.priority)),
             row.created_utc[:16].replace("T", " "),
         ]

@@ -31,11 +31,11 @@ class Part:
     from_b: int
     to_b: int | None
 
-    def read(self) -> str:
-        """Its text as far as it was kept."""
+    def read(self) -> bytes:
+        """Its bytes as far as they were kept."""
         from lemctl.engines.logs import read_log
 
-        return read_log(self.log, self.from_b, self.to_b).decode(errors="replace")
+        return read_log(self.log, self.from_b, self.to_b)
 
 
 @app.command("logs")
@@ -50,8 +50,10 @@ def logs(
         place = log_places(store.connection, run, attempt)
         parts = parts_of(place, home())
         if json:
-            texts = {stream: parts[stream].read() if stream in parts else "" for stream in STREAMS}
-            out_json("logs", run=run, attempt={name: place[name] for name in place if name != "facts"}, **texts)
+            texts = {
+                stream: parts[stream].read().decode(errors="replace") if stream in parts else "" for stream in STREAMS
+            }
+            out_json("logs", run=run, attempt={key: place[key] for key in place if key != "facts"}, **texts)
             return
         say(f"run {run}, attempt {place['number']}, begun {place['started_utc'][:19]}Z")
         _show_new(parts)
@@ -80,11 +82,12 @@ def parts_of(place: dict[str, Any], at: Home) -> dict[str, Part]:
 def _show_new(parts: dict[str, Part]) -> None:
     """Print what is there, and remember it as seen."""
     for stream, part in parts.items():
-        text = part.read()
-        if text:
+        new = part.read()
+        if new:
             out(f"--- {stream}")
-            out(text.rstrip("\n"))
-            part.from_b += len(text.encode())
+            out(new.decode(errors="replace").rstrip("\n"))
+            # In bytes of the file: what is no text is longer once it is shown.
+            part.from_b += len(new)
 
 
 def _ending(place: dict[str, Any]) -> str:

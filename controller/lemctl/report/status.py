@@ -108,7 +108,8 @@ def _lines(status: Status) -> Iterator[str]:
         yield from _lane(lane)
     for place, campaign in enumerate(status.campaigns[1:4]):
         reason = f" ({campaign.reason})" if campaign.reason else ""
-        yield _row("" if place else "next", f"{campaign.label}: {campaign.status}{reason}, {campaign.left} runs to go")
+        state = f"{campaign.status}{reason}{_behind(campaign)}"
+        yield _row("" if place else "next", f"{campaign.label}: {state}, {campaign.left} runs to go")
     if len(status.campaigns) > 4:
         yield _row("", f"and {len(status.campaigns) - 4} more: `lemctl campaign list`")
     if status.last:
@@ -145,7 +146,8 @@ def _campaign(campaign: CampaignRow, seconds_left: float | None) -> Iterator[str
         if campaign.is_open:
             parts.append("time left not known yet" if seconds_left is None else f"about {duration(seconds_left)} left")
     simulated = " (SIMULATED)" if campaign.executor == "simulate" else ""
-    yield _row("campaign", f"{campaign.label}{simulated}: {campaign.status}, {', '.join(parts)}")
+    state = f"{campaign.status}{_behind(campaign)}"
+    yield _row("campaign", f"{campaign.label}{simulated}: {state}, {', '.join(parts)}")
     if campaign.reason:
         yield _row("", campaign.reason)
     if campaign.status in ("Paused", "Stopped"):
@@ -156,6 +158,11 @@ def _campaign(campaign: CampaignRow, seconds_left: float | None) -> Iterator[str
         yield _row("", f"{'#' * filled}{'-' * (_BAR - filled)} {share:.0%}")
     elif not campaign.is_open:
         yield _row("", f"`lemctl report {campaign.label}` shows its figures")
+
+
+def _behind(campaign: CampaignRow) -> str:
+    """What a waiting campaign was put after: where that one stands still, this is why nothing runs."""
+    return f" after {campaign.after}" if campaign.after and campaign.status == "Waiting" else ""
 
 
 def _lane(lane: LaneState) -> Iterator[str]:

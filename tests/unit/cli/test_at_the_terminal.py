@@ -9,12 +9,16 @@ import pytest
 from build import Night, plan_of
 from command_line import PLAN, Lemctl
 
-from lemctl.cli import ask
+from lemctl.cli import ask, campaign_start, campaign_steer
+from lemctl.cli.state import home as home_of
+from lemctl.clock import SystemClock
 from lemctl.daemon.locks import FileLock
 from lemctl.paths import Home
 from lemctl.simulate import run_campaign
 from lemctl.store import commands
-from lemctl.store.campaigns import find, settle
+from lemctl.store.campaigns import close, find, place_in_line, settle
+from lemctl.store.database import Store
+from lemctl.store.status import CampaignStopped
 
 
 @pytest.fixture
@@ -179,3 +183,35 @@ def test_a_rehearsal_that_was_killed_or_broke_off_does_not_hold_the_next(home: H
     killed.close()
     assert run_campaign(plan_of(cycles=1), "", home) == 0
     assert run_campaign(plan_of("other", cycles=1), "", home) == 0
+
+
+def test_who_waits_behind_whom_is_seen(lived_in: Night, lemctl: Lemctl) -> None:
+    """Where the other one stands still, it is why nothing runs."""
+    with lived_in.store.transaction() as tx:
+        place_in_line(tx, find(tx, "later"), None, find(tx, "demo"))
+    for words in (("status",), ("campaign", "list")):
+        assert "Waiting after demo" in lemctl(*words).out
+
+
+def test_a_campaign_that_was_stopped_says_so_when_it_is_extended(
+    lemctl: Lemctl, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(campaign_start, "_preflight", lambda *_: None)
+    monkeypatch.setattr(campaign_start, "_carry_out", lambda *_: 0)
+    assert lemctl("campaign", "start", str(file)).code == 0
+    with Store.open(home_of(), "write") as store, store.transaction() as tx:
+        close(tx, find(tx, "night"), CampaignStopped(), SystemClock(), "person")
+    file.write_text(PLAN.replace("cycles: 2", "cycles: 3"))
+    said = lemctl("campaign", "extend", str(file))
+    assert "2 runs added" in said.out
+    assert "`lemctl campaign resume night`" in said.out
+
+
+def test_a_place_in_the_line_that_is_refused_is_no_success(
+    lemctl: Lemctl, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(campaign_start, "_preflight", lambda *_: None)
+    monkeypatch.setattr(campaign_start, "_carry_out", lambda *_: 0)
+    monkeypatch.setattr(campaign_steer, "obeyed", lambda *_: 2)
+    assert lemctl("campaign", "start", str(file)).code == 0
+    assert lemctl("campaign", "start", str(file), "--after", "night").code == 2

@@ -48,16 +48,20 @@ def test_following_shows_what_comes_until_the_attempt_ends(night: Night, home: H
     def engine() -> None:
         with (folder / "stdout.log").open("a") as log:
             log.write("token 1\n")
+        with (folder / "stderr.log").open("a") as log:
+            log.write("the last words\n")
         time.sleep(0.4)
         with night.store.transaction() as tx:
             end_ok(tx, attempt, night.clock, "VALID", [], metric_rows(None), [])
 
+    (folder / "stderr.log").write_bytes(b"a warning\n\xff\xfe\xff not text\n")
     timer = threading.Timer(0.1, engine)
     timer.start()
     said = lemctl("logs", "1", "-f")
     timer.join()
     assert said.out.count("a warning") == 1
     assert said.out.count("token 1") == 1
+    assert "the last words\n" in said.out
     assert said.out.endswith("--- ended 2026-01-05T22:00:02Z: ok\n")
 
 
