@@ -33,15 +33,15 @@ print(json.dumps({"unavailable": "ImportError: no codecarbon"}), flush=True)
 
 @pytest.fixture
 def counting_zone(tmp_path: Path) -> Iterator[Path]:
-    """A package that draws 50 W and wraps about once a second."""
+    """A package that draws 50 W and wraps every two seconds: a late reading does not miss a whole turn."""
     zone, done = tmp_path / "intel-rapl:0", threading.Event()
     zone.mkdir()
     (zone / "name").write_text("package-0\n")
-    (zone / "max_energy_range_uj").write_text("70000000\n")
+    (zone / "max_energy_range_uj").write_text("100000000\n")
 
     def count() -> None:
         while not done.is_set():
-            (zone / "new").write_text(str(round(time.monotonic() * 50e6) % 70_000_000))
+            (zone / "new").write_text(str(round(time.monotonic() * 50e6) % 100_000_000))
             (zone / "new").rename(zone / "energy_uj")
             done.wait(0.005)
 
