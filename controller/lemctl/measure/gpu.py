@@ -11,6 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, Literal, Protocol, TypeVar
 
+from lemctl.measure.nvml_calls import (
+    VALUE_FIELDS,
+    Call,
+    FieldCall,
+    prepare_energy,
+    prepare_sample,
+    prepare_throttle_reasons,
+)
 from lemctl.measure.readings import (
     GpuFacts,
     GpuLostError,
@@ -48,10 +56,17 @@ TROUBLE_BY_ERROR: Mapping[str, Trouble] = {
 }
 MIG_REASON = "MIG is on: the counter and the power are the parent GPU's, an instance's share is not measured"
 
-_VALUE_FIELDS = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")
 _POWER_FIELDS = ("NVML_FI_DEV_POWER_INSTANT", "NVML_FI_DEV_POWER_AVERAGE")
 _POLICY_FIELDS = ("NVML_FI_DEV_PERF_POLICY_POWER", "NVML_FI_DEV_PERF_POLICY_THERMAL")
 _MEMORY_TEMP_FIELD = "NVML_FI_DEV_MEMORY_TEMP"
+#: What a field gives to a row of the series. The average is also the power where there is no instant one.
+_READING_BY_FIELD = {
+    "NVML_FI_DEV_POWER_INSTANT": "power_mw",
+    "NVML_FI_DEV_POWER_AVERAGE": "power_average_mw",
+    "NVML_FI_DEV_PERF_POLICY_POWER": "policy_power_ns",
+    "NVML_FI_DEV_PERF_POLICY_THERMAL": "policy_thermal_ns",
+    "NVML_FI_DEV_MEMORY_TEMP": "memory_temp_c",
+}
 _SCOPES: Mapping[PowerScope, int] = {"gpu": 0, "module": 1}
 
 
@@ -107,10 +122,12 @@ class NvmlProbe:
         except pynvml.NVMLError as error:
             raise NvmlUnavailableError(f"NVML does not start: {error}") from error
         known = self._by_name((*_POWER_FIELDS, *_POLICY_FIELDS, _MEMORY_TEMP_FIELD), 0)
-        self._field_names = {field: name for name, (field, _) in known.items()}
+        self._readings = {field: _READING_BY_FIELD[name] for name, (field, _) in known.items()}
         self._handles: dict[str, Any] = {}
         self._missing: dict[str, dict[str, str]] = {}
-        self._fields: dict[str, list[tuple[int, int]]] = {}
+        self._fields: dict[str, FieldCall | None] = {}
+        self._calls: dict[str, list[Call]] = {}
+        self._energy: dict[str, Call] = {}
         self._power: dict[str, tuple[PowerSource, PowerScope] | None] = {}
 
     def close(self) -> None:
@@ -182,45 +199,27 @@ class NvmlProbe:
 
     def energy_mj(self, gpu: str) -> int | None:
         """nvmlDeviceGetTotalEnergyConsumption: Volta and newer, refused under MIG."""
-        handle = self._handle(gpu)
-        return self._ask(gpu, "energy", lambda: int(self._nvml.nvmlDeviceGetTotalEnergyConsumption(handle)))
+        self._handle(gpu)
+        if "energy" in self._missing[gpu]:
+            return None
+        found: dict[str, int] = {}
+        self._take(gpu, self._energy[gpu], found)
+        return found.get("energy_mj")
 
     def sample(self, gpu: str) -> GpuSample:
         """One row of the series; every quantity on its own."""
-        nvml, handle = self._nvml, self._handle(gpu)
-        fields = self._read_fields(gpu)
+        self._handle(gpu)
+        found: dict[str, int] = {}
+        self._take_fields(gpu, found)
+        failed = [call for call in self._calls[gpu] if not self._take(gpu, call, found)]
+        if failed:
+            self._calls[gpu] = self._without_missing(gpu)
         choice = self._power[gpu]
-        power_mw = None
-        if choice is not None:
-            power_mw = (
-                self._ask(gpu, "power_usage", lambda: int(nvml.nvmlDeviceGetPowerUsage(handle)))
-                if choice[0] == "usage"
-                else fields.get(f"NVML_FI_DEV_POWER_{choice[0].upper()}")
-            )
-        use = self._ask(gpu, "utilisation", lambda: nvml.nvmlDeviceGetUtilizationRates(handle))
-        memory = self._ask(gpu, "memory", lambda: nvml.nvmlDeviceGetMemoryInfo(handle))
-        return GpuSample(
-            power_mw=power_mw,
-            power_source=choice[0] if choice else None,
-            power_scope=choice[1] if choice else None,
-            power_average_mw=fields.get("NVML_FI_DEV_POWER_AVERAGE"),
-            temp_c=self._ask(
-                gpu, "temperature", lambda: int(nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU))
-            ),
-            memory_temp_c=fields.get(_MEMORY_TEMP_FIELD) or None,
-            sm_clock_mhz=self._ask(
-                gpu, "sm_clock", lambda: int(nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM))
-            ),
-            memory_clock_mhz=self._ask(
-                gpu, "memory_clock", lambda: int(nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_MEM))
-            ),
-            gpu_utilisation_pct=None if use is None else int(use.gpu),
-            memory_utilisation_pct=None if use is None else int(use.memory),
-            memory_used_b=None if memory is None else int(memory.used),
-            event_reasons=self._event_reasons(gpu),
-            policy_power_ns=fields.get("NVML_FI_DEV_PERF_POLICY_POWER"),
-            policy_thermal_ns=fields.get("NVML_FI_DEV_PERF_POLICY_THERMAL"),
-        )
+        if choice is None:
+            return GpuSample(**found)  # type: ignore[arg-type]
+        if choice[0] == "average" and "power_average_mw" in found:
+            found["power_mw"] = found["power_average_mw"]
+        return GpuSample(power_source=choice[0], power_scope=choice[1], **found)
 
     def processes(self, gpu: str) -> list[GpuProcess] | None:
         """Compute and graphics processes, None where neither list can be read."""
@@ -233,15 +232,38 @@ class NvmlProbe:
             GpuProcess(int(p.pid), "graphics", p.usedGpuMemory) for p in graphics or ()
         ]
 
-    def _event_reasons(self, gpu: str) -> int | None:
-        handle = self._handle(gpu)
-        bits = self._ask(gpu, "event_reasons", lambda: int(self._nvml.nvmlDeviceGetCurrentClocksEventReasons(handle)))
-        if bits is not None or "event_reasons" not in self._missing[gpu]:
-            return bits
-        # Drivers before 535 know the same bits under their older name.
-        return self._ask(
-            gpu, "throttle_reasons", lambda: int(self._nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle))
-        )
+    def _take(self, gpu: str, call: Call, found: dict[str, int]) -> bool:
+        """Make a prepared call and add what it read; whether it succeeded."""
+        code = call.function(*call.arguments)
+        if code:
+            self._note_trouble(gpu, call.quantity, code)
+            return False
+        for name, holder, attribute in call.results:
+            found[name] = getattr(holder, attribute)
+        return True
+
+    def _take_fields(self, gpu: str, found: dict[str, int]) -> None:
+        """The chosen fields in one call; a field that fails this time is left out."""
+        fields = self._fields[gpu]
+        if fields is None or "field_values" in self._missing[gpu]:
+            return
+        code, failed = fields.read_into(found)
+        if code:
+            self._note_trouble(gpu, "field_values", code)
+        if any(self._trouble(each) == "lost" for each in failed):
+            raise GpuLostError(f"GPU {gpu} is lost (field values)")
+        # 0 C stands for a board without that sensor.
+        if found.get("memory_temp_c") == 0:
+            del found["memory_temp_c"]
+
+    def _without_missing(self, gpu: str) -> list[Call]:
+        """The calls of a row that are still worth making, after some turned out not to be supported."""
+        missing = self._missing[gpu]
+        left = [call for call in self._calls[gpu] if call.quantity not in missing]
+        tried = {call.quantity for call in self._calls[gpu]}
+        if "event_reasons" in tried and "event_reasons" in missing:
+            left.append(prepare_throttle_reasons(self._nvml, self._handles[gpu]))
+        return left
 
     def _handle(self, gpu: str) -> Any:
         if gpu not in self._handles:
@@ -255,6 +277,10 @@ class NvmlProbe:
             if mig is not None and mig[0]:
                 self._missing[gpu] |= {"energy": MIG_REASON, "power": MIG_REASON, "power_usage": MIG_REASON}
             self._choose_fields(gpu)
+            choice = self._power[gpu]
+            with_power_usage = choice is not None and choice[0] == "usage"
+            self._calls[gpu] = prepare_sample(nvml, self._handles[gpu], with_power_usage=with_power_usage)
+            self._energy[gpu] = prepare_energy(nvml, self._handles[gpu])
         return self._handles[gpu]
 
     def _ask(self, gpu: str, quantity: str, call: Callable[[], T]) -> T | None:
@@ -265,21 +291,26 @@ class NvmlProbe:
         try:
             return call()
         except self._nvml.NVMLError as error:
-            trouble = self._trouble(error.value)
-            if trouble in ("lost", "no_driver"):
-                raise GpuLostError(f"GPU {gpu} is lost ({quantity}): {error}") from error
-            if trouble == "unsupported":
-                missing[quantity] = str(error)
+            self._note_trouble(gpu, quantity, error.value)
             return None
+
+    def _note_trouble(self, gpu: str, quantity: str, code: int) -> None:
+        """Keep the reason where a quantity is missing for good. Raises GpuLostError where it is the GPU."""
+        trouble, error = self._trouble(code), self._nvml.NVMLError(code)
+        if trouble in ("lost", "no_driver"):
+            raise GpuLostError(f"GPU {gpu} is lost ({quantity}): {error}")
+        if trouble == "unsupported":
+            self._missing[gpu][quantity] = str(error)
 
     def _trouble(self, code: int) -> Trouble:
         return TROUBLE_BY_ERROR.get(self._names.get(code, ""), "unreadable")
 
     def _choose_fields(self, gpu: str) -> None:
         """Which power this GPU gives: instant or average field, of the GPU or else its module; else the usage call."""
-        self._fields[gpu], self._power[gpu] = [], None
+        self._fields[gpu], self._power[gpu] = None, None
         if "power" in self._missing[gpu]:
             return
+        chosen: list[tuple[int, int]] = []
         for scope, number in _SCOPES.items():
             wanted = self._by_name(_POWER_FIELDS, number)
             values = self._field_values(gpu, wanted)
@@ -287,7 +318,7 @@ class NvmlProbe:
             if found:
                 source: PowerSource = "instant" if _POWER_FIELDS[0] in found else "average"
                 self._power[gpu] = (source, scope)
-                self._fields[gpu] = [wanted[name] for name in found]
+                chosen = [wanted[name] for name in found]
                 break
         else:
             self._missing[gpu]["power_fields"] = "no field value for power; nvmlDeviceGetPowerUsage is used"
@@ -296,9 +327,11 @@ class NvmlProbe:
         values = self._field_values(gpu, rest)
         for name, (field, number) in rest.items():
             if isinstance(values.get(field), int):
-                self._fields[gpu].append((field, number))
+                chosen.append((field, number))
             else:
                 self._missing[gpu][name.removeprefix("NVML_FI_DEV_").lower()] = str(values.get(field, "no value"))
+        if chosen:
+            self._fields[gpu] = FieldCall(self._nvml, self._handles[gpu], chosen, self._readings)
 
     def _by_name(self, names: Sequence[str], scope: int) -> dict[str, tuple[int, int]]:
         """Field ids by name: they have moved between releases of the bindings, and older ones lack some."""
@@ -316,21 +349,10 @@ class NvmlProbe:
     def _decode(self, gpu: str, value: Any) -> int | str:
         code = int(value.nvmlReturn)
         if code == self._nvml.NVML_SUCCESS:
-            return int(getattr(value.value, _VALUE_FIELDS[value.valueType]))
+            return int(getattr(value.value, VALUE_FIELDS[value.valueType]))
         if self._trouble(code) == "lost":
             raise GpuLostError(f"GPU {gpu} is lost (field {value.fieldId})")
         return self._names.get(code, f"NVML error {code}")
-
-    def _read_fields(self, gpu: str) -> dict[str, int]:
-        """The chosen fields in one call, by name; a field that fails this time is left out."""
-        chosen = self._fields[gpu]
-        if not chosen:
-            return {}
-        got = self._ask(gpu, "field_values", lambda: self._nvml.nvmlDeviceGetFieldValues(self._handles[gpu], chosen))
-        if got is None:
-            return {}
-        decoded = ((self._field_names[value.fieldId], self._decode(gpu, value)) for value in got)
-        return {name: value for name, value in decoded if isinstance(value, int)}
 
 
 def _text(value: str | bytes) -> str:

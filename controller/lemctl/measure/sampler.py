@@ -26,10 +26,10 @@ import random
 import select
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+from lemctl.measure.forecast import TickForecast
 from lemctl.measure.gpu import GpuProbe, NvmlProbe
 from lemctl.measure.readings import NS_PER_S, CounterTick, GpuLostError, GpuSample, NvmlUnavailableError
 
@@ -38,7 +38,6 @@ EXIT_UNAVAILABLE = 4
 FLUSH_EVERY_NS = round(0.5 * NS_PER_S)
 SIGN_OF_LIFE_NS = round(1.0 * NS_PER_S)
 HOLE_PERIODS = 3
-LEARNT_GAPS = 8
 _COMMANDS = frozenset({b"fast", b"idle", b"quit"})
 
 
@@ -58,25 +57,29 @@ class Deadline:
         self.next_ns += ((now_ns - self.next_ns) // self.period_ns + 1) * self.period_ns
         return True
 
-    def skip_to(self, moment_ns: int) -> None:
-        """Let those pass that come before a moment; the grid stays."""
-        if moment_ns > self.next_ns:
-            self.next_ns += -((self.next_ns - moment_ns) // self.period_ns) * self.period_ns
-
 
 class CounterWatch:
-    """One GPU's energy counter: finds its changes, and learns when the next one cannot have come yet.
+    """One GPU's energy counter: finds its changes, and knows when to look next at the full rate (`next_ns`)."""
 
-    Each waking of this process costs CPU beside the work that is measured. A counter that ticks every 100 ms needs no
-    look in the first 70 of them: a tick is still caught between two polls that are one poll's period apart.
-    """
-
-    def __init__(self, gpu: str, poll_ns: int):
-        self.gpu, self.poll_ns = gpu, poll_ns
-        self.quiet_until_ns = 0
+    def __init__(self, gpu: str, poll_ns: int, first_ns: int):
+        self.gpu, self.next_ns = gpu, first_ns
+        self._forecast = TickForecast(poll_ns, first_ns)
         self._shown_mj: int | None = None
-        self._last_poll_ns = self._told_ns = self._changed_ns = self._polls = 0
-        self._gaps_ns: deque[int] = deque(maxlen=LEARNT_GAPS)
+        self._last_poll_ns = self._told_ns = self._polls = 0
+
+    def look(self, probe: GpuProbe, now_ns: int, awake_ns: int) -> CounterTick | None:
+        """A poll at the full rate, which the forecast learns from; at `awake_ns` this process is awake anyhow."""
+        shown_mj = self._shown_mj
+        tick = self.poll(probe)
+        if tick is not None and shown_mj is not None and tick.energy_mj != shown_mj:
+            self._forecast.note_tick(tick.t_before_ns, tick.t_mono_ns)
+        self.next_ns = self._forecast.next_look_ns(now_ns, awake_ns)
+        return tick
+
+    def begin(self, now_ns: int) -> None:
+        """The full rate begins; what was learnt before is old."""
+        self._forecast.forget()
+        self.next_ns = self._forecast.next_look_ns(now_ns)
 
     def poll(self, probe: GpuProbe) -> CounterTick | None:
         """Read it once: the change if there was one, also the first value and a sign of life after a second."""
@@ -87,22 +90,11 @@ class CounterWatch:
         t_ns = (began_ns + time.monotonic_ns()) // 2
         before_ns = t_ns if self._shown_mj is None else self._last_poll_ns
         self._last_poll_ns, self._polls = t_ns, self._polls + 1
-        has_changed = energy_mj != self._shown_mj
-        if not has_changed and t_ns - self._told_ns < SIGN_OF_LIFE_NS:
+        if energy_mj == self._shown_mj and t_ns - self._told_ns < SIGN_OF_LIFE_NS:
             return None
-        if has_changed:
-            self._learn(t_ns)
         tick = CounterTick(t_ns, before_ns, energy_mj, self._polls)
         self._shown_mj, self._told_ns, self._polls = energy_mj, t_ns, 0
         return tick
-
-    def _learn(self, t_ns: int) -> None:
-        """The shortest of the last gaps is trusted, less a poll and a half: too early a look costs less than a miss."""
-        if self._changed_ns:
-            self._gaps_ns.append(t_ns - self._changed_ns)
-        self._changed_ns = t_ns
-        if len(self._gaps_ns) == LEARNT_GAPS:
-            self.quiet_until_ns = t_ns + min(self._gaps_ns) - self.poll_ns * 3 // 2
 
 
 class Sampling:
@@ -123,42 +115,43 @@ class Sampling:
         # A random phase, so that the series does not beat with the sensor's own refresh. Both share it: what is due
         # together costs one waking of this process instead of two.
         first_ns = now_ns + round(random.random() * power_ns)  # noqa: S311
-        self.counter = Deadline(counter_ns, first_ns)
         self.power = Deadline(power_ns, first_ns)
         self.slow = Deadline(round(periods_s["slow"] * NS_PER_S), now_ns)
-        self._counters = {gpu: CounterWatch(gpu, counter_ns) for gpu in (*self.gpus, *self.watched)}
+        self._counters = {gpu: CounterWatch(gpu, counter_ns, first_ns) for gpu in (*self.gpus, *self.watched)}
+        self._fast_counters = [self._counters[gpu] for gpu in self.gpus]
         self._told_missing: dict[str, int] = {}
         self._last_power_ns = now_ns
 
     @property
     def next_ns(self) -> int:
         """When the next deadline comes."""
-        fast = (self.counter.next_ns, self.power.next_ns) if self.is_fast else ()
-        return min(self.slow.next_ns, *fast) if fast else self.slow.next_ns
+        if not self.is_fast:
+            return self.slow.next_ns
+        return min(self.slow.next_ns, self.power.next_ns, *[counter.next_ns for counter in self._fast_counters])
 
     def set_fast(self, is_fast: bool, now_ns: int) -> None:
         """Change the rate; a rate that begins does not call its pause a hole."""
         self.is_fast = is_fast
-        for deadline in (self.counter, self.power):
-            deadline.is_due(now_ns)
+        self.power.is_due(now_ns)
+        for counter in self._fast_counters:
+            counter.begin(now_ns)
         self._last_power_ns = now_ns
 
     def work(self, now_ns: int) -> None:
         """Everything that is due now."""
         is_slow_due = self.slow.is_due(now_ns)
         if self.is_fast:
-            if self.counter.is_due(now_ns):
-                for gpu in self.gpus:
-                    if now_ns >= self._counters[gpu].quiet_until_ns:
-                        self._poll_counter(gpu)
-                self.counter.skip_to(min(self._counters[gpu].quiet_until_ns for gpu in self.gpus))
-            if self.power.is_due(now_ns):
+            is_power_due = self.power.is_due(now_ns)
+            for counter in self._fast_counters:
+                if now_ns >= counter.next_ns:
+                    self._emit_tick(counter.gpu, counter.look(self.probe, now_ns, self.power.next_ns))
+            if is_power_due:
                 self._note_hole(now_ns)
                 for gpu in self.gpus:
                     self._read_sample(gpu)
         if is_slow_due:
             for gpu in self.watched if self.is_fast else (*self.gpus, *self.watched):
-                self._poll_counter(gpu)
+                self._emit_tick(gpu, self._counters[gpu].poll(self.probe))
                 self._read_sample(gpu)
             for gpu in self.gpus:
                 self._list_processes(gpu)
@@ -170,8 +163,7 @@ class Sampling:
             self.emit(["hole", self._last_power_ns, now_ns])
         self._last_power_ns = now_ns
 
-    def _poll_counter(self, gpu: str) -> None:
-        tick = self._counters[gpu].poll(self.probe)
+    def _emit_tick(self, gpu: str, tick: CounterTick | None) -> None:
         if tick is not None:
             self.emit(["c", gpu, tick.t_mono_ns, tick.t_before_ns, tick.energy_mj, tick.polls])
 
