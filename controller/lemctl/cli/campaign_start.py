@@ -133,6 +133,10 @@ def _preflight(planned: Planned, settings: Settings, executor: str, file: str, p
     from lemctl.engines.prefetch import missing
     from lemctl.errors import PreflightRefused
 
+    if planned.plan.document["gpus"]:
+        from lemctl.daemon.gpu_choice import choose_gpus, gpus_here
+
+        choose_gpus(planned.plan.document["gpus"], *gpus_here())
     gaps = missing(planned.plan, settings, executor)
     if gaps and prefetch:
         from lemctl.cli.images import prefetch_plan

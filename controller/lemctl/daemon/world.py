@@ -7,6 +7,7 @@ import os
 from lemctl import __version__
 from lemctl.clock import Clock
 from lemctl.daemon.experiment import World
+from lemctl.daemon.gpu_choice import choose_gpus, gpus_here
 from lemctl.daemon.gpu_instruments import GpuInstruments, is_ours
 from lemctl.daemon.instruments import NoSensors
 from lemctl.daemon.lanes import Lane, OpenSession
@@ -16,7 +17,6 @@ from lemctl.engines.runner_copy import copy_runner
 from lemctl.errors import PreflightRefused, RunFailed
 from lemctl.measure.environment import describe_container, describe_host, describe_project
 from lemctl.measure.host import HostMeters
-from lemctl.measure.inventory import find_gpus
 from lemctl.measure.readings import GpuFacts, GpuLostError, NvmlUnavailableError, Sample
 from lemctl.measure.watch import SamplerProcess
 from lemctl.paths import runner_source
@@ -89,20 +89,10 @@ class Host:
         return lane
 
     def _gpus(self, wanted: list[int | str] | None) -> tuple[str, ...]:
-        """UUIDs of the GPUs that a campaign names by index or UUID; by default the first one, or none."""
+        """UUIDs of the GPUs for a campaign, none of them in quarantine."""
         if wanted == []:
             return ()
-        known = {facts.uuid: facts for facts in self._inventory()}
-        if wanted is None:
-            chosen = tuple(known)[:1]
-        else:
-            by_index = {facts.index: uuid for uuid, facts in known.items()}
-            chosen = tuple(by_index.get(name, str(name)) if isinstance(name, int) else name for name in wanted)
-            if absent := [name for name in chosen if name not in known]:
-                why = self._why_no_gpu or f"this host has {', '.join(known)}"
-                raise PreflightRefused(
-                    f"GPU {', '.join(absent)} is not here ({why}); change `gpus` in the campaign file"
-                )
+        chosen = choose_gpus(wanted, self._inventory(), self._why_no_gpu)
         for gpu, reason in samples.quarantined(self._store.connection, chosen).items():
             raise PreflightRefused(
                 f"GPU {gpu} is kept out since it failed ({reason}); `lemctl campaign resume` lets it in"
@@ -112,11 +102,7 @@ class Host:
     def _inventory(self) -> list[GpuFacts]:
         """Asked once: a host's GPUs do not change under a running daemon, and asking takes a process."""
         if self._gpu_facts is None:
-            try:
-                self._gpu_facts = find_gpus()
-                self._why_no_gpu = None if self._gpu_facts else "this host has no GPU"
-            except NvmlUnavailableError as error:
-                self._gpu_facts, self._why_no_gpu = [], f"no GPU sensors: {error}"
+            self._gpu_facts, self._why_no_gpu = gpus_here()
         return self._gpu_facts
 
     def _gpu_instruments(self, lane: Lane) -> GpuInstruments:

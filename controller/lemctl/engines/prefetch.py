@@ -16,7 +16,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,7 +105,16 @@ def _do_job(
         else:
             command = [BACKENDS[TEXT_BACKEND].local_interpreter if needs_engine else sys.executable, *argv]
             environment = _environment()
-        return complaints + _run(command, environment, on_progress)
+        # A person knows the file by its name in the campaign, not the copy that the job works on.
+        copies = {str(seen_at(copy)): f"file:{copy.name}" for copy in folder.glob("*/*")}
+
+        def named(text: str) -> str:
+            for copy, name in copies.items():
+                text = text.replace(copy, name)
+            return text
+
+        steps = _run(command, environment, lambda step: on_progress(replace(step, message=named(step.message))))
+        return complaints + [named(complaint) for complaint in steps]
 
 
 def _job(

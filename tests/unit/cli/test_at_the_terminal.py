@@ -12,6 +12,7 @@ from command_line import PLAN, Lemctl
 from lemctl.cli import ask, campaign_start, campaign_steer
 from lemctl.cli.state import home as home_of
 from lemctl.clock import SystemClock
+from lemctl.daemon import gpu_choice
 from lemctl.daemon.locks import FileLock
 from lemctl.paths import Home
 from lemctl.simulate import run_campaign
@@ -191,6 +192,17 @@ def test_who_waits_behind_whom_is_seen(lived_in: Night, lemctl: Lemctl) -> None:
         place_in_line(tx, find(tx, "later"), None, find(tx, "demo"))
     for words in (("status",), ("campaign", "list")):
         assert "Waiting after demo" in lemctl(*words).out
+
+
+def test_a_gpu_that_is_not_here_is_refused_before_the_night(
+    lemctl: Lemctl, file: Path, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Queued, it would hold the line until the morning."""
+    monkeypatch.setattr(gpu_choice, "find_gpus", list)
+    said = lemctl("campaign", "start", str(file), "--prefetch", "--set", "gpus=[3]")
+    assert said.code == 4
+    assert "GPU 3 is not here (this host has no GPU)" in said.err
+    assert not home.database.exists()
 
 
 def test_a_campaign_that_was_stopped_says_so_when_it_is_extended(

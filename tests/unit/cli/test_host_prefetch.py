@@ -86,7 +86,7 @@ def test_a_data_file_that_changed_after_the_plan_is_refused(settings: Settings) 
 
 def test_a_data_file_with_too_few_rows_is_refused_with_both_numbers(settings: Settings) -> None:
     write_data(settings, "one")
-    with pytest.raises(PreflightRefused, match="1 prompts, 2 are asked for"):
+    with pytest.raises(PreflightRefused, match=r"^file:own\.txt: 1 prompts, 2 are asked for"):
         prefetch(plan_with(settings, RANDOM, "file:own.txt"), settings, "local", lambda _: None)
 
 
