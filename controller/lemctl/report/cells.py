@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lemctl.judge.statistics import Summary, summarise, t_interval
 from lemctl.judge.stopping import Until
+from lemctl.report.flags import flagged_cycles
 from lemctl.store.read_results import Figure, RunResult
 
 ALL_SUSPECT = "every result is SUSPECT; `--include-suspect` averages them"
@@ -32,6 +33,8 @@ class CellFigure:
     unit: str
     reason: str | None
     summary: Summary | None = None
+    outliers: tuple[int, ...] = ()
+    """Cycles that stand out among all runs of the campaign; averaged all the same."""
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON types."""
@@ -40,6 +43,7 @@ class CellFigure:
         if self.summary is not None:
             bootstrap = self.summary.bootstrap
             body |= {"median": self.summary.median, "sd": self.summary.sd, "cv": self.summary.cv}
+            body["outlier_cycles"] = list(self.outliers)
             body["bootstrap"] = None if bootstrap is None else [bootstrap.low, bootstrap.high]
         return body
 
@@ -93,14 +97,39 @@ def cells_of(
     for result in results:
         grouped.setdefault(result.experiment, []).append(result)
     cells = [_cell(group, metrics, include_suspect, in_depth, until) for group in grouped.values()]
+    if in_depth:
+        cells = _with_outliers(cells, results, include_suspect)
     return sorted(cells, key=lambda cell: [_sort_key(value) for value in cell.axes.values()])
+
+
+def _counts(run: RunResult, include_suspect: bool) -> bool:
+    return run.status == "Done" and (run.verdict == "VALID" or include_suspect)
+
+
+def _with_outliers(cells: Sequence[Cell], results: Sequence[RunResult], include_suspect: bool) -> list[Cell]:
+    """The cells with the flags of each metric, judged over all of them together."""
+    by_metric: dict[str, dict[tuple[str, int], float]] = {}
+    for run in results:
+        if _counts(run, include_suspect):
+            for name, figure in run.figures.items():
+                if figure.value is not None:
+                    by_metric.setdefault(name, {})[run.experiment, run.cycle] = figure.value
+    flags = {name: flagged_cycles(values) for name, values in by_metric.items()}
+
+    def flagged(cell: Cell, name: str, figure: CellFigure) -> CellFigure:
+        return replace(figure, outliers=flags.get(name, {}).get(cell.experiment, ()))
+
+    return [
+        replace(cell, figures={name: flagged(cell, name, figure) for name, figure in cell.figures.items()})
+        for cell in cells
+    ]
 
 
 def _cell(
     runs: list[RunResult], metrics: Sequence[str], include_suspect: bool, in_depth: bool, until: Until | None
 ) -> Cell:
     done = [run for run in runs if run.status == "Done"]
-    counted = [run for run in done if run.verdict == "VALID" or include_suspect]
+    counted = [run for run in done if _counts(run, include_suspect)]
     others = (name for run in done for name in run.figures) if in_depth else ()
     names = dict.fromkeys((*metrics, *others))
     nothing = None if counted else ALL_SUSPECT if done else NO_RESULT

@@ -144,11 +144,12 @@ def _depth(cell: Cell) -> str:
                 number(summary.median if summary else None),
                 f"{summary.cv:.2%}" if summary and summary.cv is not None else ABSENT,
                 ABSENT if bootstrap is None else f"{number(bootstrap.low)} .. {number(bootstrap.high)}",
+                ",".join(map(str, figure.outliers)),
                 figure.unit,
                 figure.reason or "",
             ]
         )
-    header = ["metric", "n", "mean", "±", "median", "CV", "bootstrap 95 %", "unit", "absent because"]
+    header = ["metric", "n", "mean", "±", "median", "CV", "bootstrap 95 %", "outlier cycles", "unit", "absent because"]
     body = table(header, rows, right=range(1, 7)) if rows else "no result"
     return f"{title}  (experiment {cell.experiment}, {cell.model})\n{body}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -118,3 +119,16 @@ def test_cycles_that_adaptation_saved_are_no_longer_planned_and_widen_the_interv
     narrow, wide = plain.figures[SPEED].half_width, adaptive.figures[SPEED].half_width
     assert narrow is not None
     assert wide == pytest.approx(narrow * until.widen_later)
+
+
+def test_a_run_that_stands_out_is_flagged_and_still_averaged() -> None:
+    results = [
+        result(level * (1 + 0.002 * ((3 * cycle + shift) % 5)) * (2 if (name, cycle) == ("e2", 3) else 1))
+        for name, level, shift in (("e1", 80.0, 0), ("e2", 90.0, 1), ("e3", 100.0, 3))
+        for cycle in range(1, 7)
+    ]
+    labels = [(name, cycle) for name in ("e1", "e2", "e3") for cycle in range(1, 7)]
+    results = [replace(run, experiment=name, cycle=cycle) for run, (name, cycle) in zip(results, labels, strict=True)]
+    cells = cells_of(results, (SPEED,), include_suspect=False, in_depth=True)
+    assert {cell.experiment: cell.figures[SPEED].outliers for cell in cells} == {"e1": (), "e2": (3,), "e3": ()}
+    assert [cell.figures[SPEED].n for cell in cells] == [6, 6, 6]
