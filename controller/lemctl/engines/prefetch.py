@@ -105,16 +105,17 @@ def _do_job(
         else:
             command = [BACKENDS[TEXT_BACKEND].local_interpreter if needs_engine else sys.executable, *argv]
             environment = _environment()
-        # A person knows the file by its name in the campaign, not the copy that the job works on.
-        copies = {str(seen_at(copy)): f"file:{copy.name}" for copy in folder.glob("*/*")}
+        # A person knows a file by its name in the campaign, not the copy that the job works on, and the host's folders.
+        names = {str(seen_at(copy)): f"file:{copy.name}" for copy in folder.glob("*/*")}
+        names[f"{seen_at(settings.models)}/"] = f"{settings.models}/"
 
         def named(text: str) -> str:
-            for copy, name in copies.items():
-                text = text.replace(copy, name)
+            for seen, name in names.items():
+                text = text.replace(seen, name)
             return text
 
-        steps = _run(command, environment, lambda step: on_progress(replace(step, message=named(step.message))))
-        return complaints + [named(complaint) for complaint in steps]
+        said = _run(command, environment, lambda step: on_progress(replace(step, message=named(step.message))))
+        return complaints + [named(complaint) for complaint in said]
 
 
 def _job(

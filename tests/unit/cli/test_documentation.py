@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+from command_line import Lemctl
 
 from lemctl.cli import docs
 from lemctl.cli.whole import whole_app
@@ -23,6 +25,7 @@ def commands(name: str, command: Any) -> Iterator[tuple[str, Any]]:
         yield from commands(f"{name} {child}", inner)
 
 
+REPO = Path(__file__).parents[3]
 EVERY = dict(commands("lemctl", typer.main.get_command(whole_app())))
 
 
@@ -59,3 +62,20 @@ def test_pages_name_no_folder_of_the_machine_that_wrote_them() -> None:
     for name, text in docs.pages().items():
         assert str(Path.home()) not in text, name
         assert str(docs.REFERENCE.parents[1]) not in text, name
+
+
+def test_what_the_readme_says_to_type_can_be_typed(tmp_path: Path, lemctl: Lemctl) -> None:
+    """Its campaign is valid, its commands and its targets exist, its links lead somewhere."""
+    text = (REPO / "README.md").read_text("utf-8")
+    file = tmp_path / "batch-night.yaml"
+    file.write_text(text.partition("```yaml\n")[2].partition("```")[0])
+    assert lemctl("config", "validate", str(file)).code == 0
+    verbs = set(re.findall(r"lemctl ((?:campaign|images) [a-z]+|status|report)", text))
+    assert len(verbs) >= 5
+    for words in verbs:
+        assert lemctl(*words.split(), "--help").code == 0
+    makefile = (REPO / "Makefile").read_text("utf-8")
+    for target in re.findall(r"^make ([a-z-]+)", text, re.MULTILINE):
+        assert f"\n{target}:" in makefile
+    for link in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (REPO / link).exists(), link
