@@ -30,6 +30,7 @@ from lemctl.measure.observation import MeterEnergy, Observation, observe
 from lemctl.measure.readings import GpuFacts, GpuLostError, GpuSeries
 from lemctl.measure.watch import SamplerFailedError, SamplerProcess
 from lemctl.thermal.gate import Reference
+from lemctl.thermal.warmup import WarmupSettings, find_unsteady
 
 T = TypeVar("T")
 
@@ -100,7 +101,9 @@ class GpuInstruments:
             process_names=self.sampler.process_names,
             missing=self.sampler.missing,
         )
-        return Watched(_energies(seen), self._quantities(seen), _evidence(seen))
+        readings = {gpu: one.readings() for gpu, one in series.items()}
+        moves = find_unsteady(readings, windows[0].t_begin_ns, windows[0].t_end_ns, WarmupSettings())
+        return Watched(_energies(seen), self._quantities(seen), {**_evidence(seen), "warmup_moves": moves})
 
     def rest(self) -> None:
         """Nothing is measured for a while: one look a second."""
@@ -210,7 +213,7 @@ def _evidence(seen: Observation) -> dict[str, Any]:
 
 def is_ours(pid: int, daemon_pid: int, container_id: str | None, proc: Path = Path("/proc")) -> bool:
     """Whether a process hangs below the daemon, or lives in the container of its runner. A dead one is not."""
-    if container_id is not None:
+    if container_id:
         try:
             if container_id in (proc / str(pid) / "cgroup").read_text():
                 return True

@@ -91,9 +91,15 @@ def _evidence(
         gate_capped=gate.start_state == "warm",
         warmup_capped=result.warmup.get("ended") == "capped",
         headline_estimated=_is_estimated(watched),
-        **watched.evidence,
+        **_asked_for(spec, watched.evidence),
         **host,
     )
+
+
+def _asked_for(spec: dict[str, Any], evidence: Mapping[str, Any]) -> dict[str, Any]:
+    """The meters' evidence; that of a steady state only where the campaign asked for one."""
+    steady = spec["measure"]["warmup"]["kind"] == "steady"
+    return {name: value for name, value in evidence.items() if steady or name != "warmup_moves"}
 
 
 def _is_estimated(watched: Watched) -> bool:

@@ -72,6 +72,8 @@ class Evidence:
     suspended_s: float | None = None
     gate_capped: bool = False
     warmup_capped: bool = False
+    warmup_moves: tuple[str, ...] = ()
+    """What the host saw still moving when the window began, though the runner found its latencies steady."""
     baseline_shift: float | None = None
     """Relative change of B0 since the campaign's start. B2 moves by leakage alone, and carries that as uncertainty."""
     saturated: bool = False
@@ -221,6 +223,13 @@ def _warmup_capped(evidence: Evidence, _limits: Limits) -> Finding | None:
     return Finding("warmup_capped", "SUSPECT", text) if evidence.warmup_capped else None
 
 
+def _warmup_not_steady(evidence: Evidence, _limits: Limits) -> Finding | None:
+    if not evidence.warmup_moves:
+        return None
+    text = f"not at a steady state when the window began: {'; '.join(evidence.warmup_moves)}"
+    return Finding("warmup_not_steady", "SUSPECT", text)
+
+
 def _baseline_drift(evidence: Evidence, limits: Limits) -> Finding | None:
     shift = evidence.baseline_shift
     if shift is None or abs(shift) <= limits.baseline_shift:
@@ -254,6 +263,7 @@ RULES: tuple[Callable[[Evidence, Limits], Finding | None], ...] = (
     _window_short,
     _gate_capped,
     _warmup_capped,
+    _warmup_not_steady,
     _baseline_drift,
     _saturated,
     _estimated,

@@ -56,6 +56,16 @@ class GpuSample:
     policy_thermal_ns: int | None = None
     """Cumulative time under the power cap and under a thermal slowdown."""
 
+    def reading(self, t_mono_ns: int) -> Reading:
+        """As the gate and `status` use it."""
+        return Reading(
+            t_mono_ns,
+            self.temp_c,
+            None if self.power_mw is None else self.power_mw / 1e3,
+            None if self.gpu_utilisation_pct is None else self.gpu_utilisation_pct / 100,
+            self.sm_clock_mhz,
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Only what was read, as plain JSON types."""
         # Not asdict: it copies deeply, and this runs ten times a second beside what is measured.
@@ -132,6 +142,10 @@ class GpuSeries:
     def copy(self) -> GpuSeries:
         """A snapshot that no longer grows."""
         return GpuSeries(list(self.ticks), list(self.times_ns), list(self.samples), list(self.processes))
+
+    def readings(self) -> list[Reading]:
+        """The samples as the thermal decisions take them."""
+        return [sample.reading(t_ns) for t_ns, sample in zip(self.times_ns, self.samples, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)

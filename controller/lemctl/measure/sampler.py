@@ -127,7 +127,8 @@ class Sampling:
         """When the next deadline comes."""
         if not self.is_fast:
             return self.slow.next_ns
-        return min(self.slow.next_ns, self.power.next_ns, *[counter.next_ns for counter in self._fast_counters])
+        # What is slow goes along with the next sample: it is not worth a waking of its own.
+        return min(self.power.next_ns, *[counter.next_ns for counter in self._fast_counters])
 
     def set_fast(self, is_fast: bool, now_ns: int) -> None:
         """Change the rate; a rate that begins does not call its pause a hole."""

@@ -303,13 +303,7 @@ class SamplerProcess:
             self._series[gpu].times_ns.append(t_ns)
             self._series[gpu].samples.append(sample)
         self._reached_ns[gpu] = t_ns
-        self._latest[gpu] = Reading(
-            t_ns,
-            sample.temp_c,
-            None if sample.power_mw is None else sample.power_mw / 1e3,
-            None if sample.gpu_utilisation_pct is None else sample.gpu_utilisation_pct / 100,
-            sample.sm_clock_mhz,
-        )
+        self._latest[gpu] = sample.reading(t_ns)
         return Sample(gpu, "power", t_ns, told)
 
     def _take_processes(self, gpu: str, t_ns: int, told: Sequence[Sequence[Any]] | None) -> Sample:

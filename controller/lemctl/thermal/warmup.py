@@ -73,6 +73,38 @@ def decide_warmup(
     return KeepWarming("; ".join(reasons))
 
 
+def find_unsteady(
+    gpus: Mapping[str, Sequence[Reading]], window_begin_ns: int, window_end_ns: int, settings: WarmupSettings
+) -> tuple[str, ...]:
+    """What still moved when a window began: the same limits, judged afterwards on readings from around its begin.
+
+    A runner without sensors ends its warm-up by its latencies alone. Temperature is judged over `slope_over_s` around
+    the begin, no further into the window than it has to be; clocks over the window's first `clock_over_s`. What was
+    not watched for so long is not judged.
+    """
+    found = []
+    for gpu, readings in gpus.items():
+        inside = [reading for reading in readings if reading.t_mono_ns <= window_end_ns]
+        around = _over(inside, window_begin_ns - settings.slope_over_s * 2 / 3 * NS_PER_S, settings.slope_over_s)
+        moves = _temperature_moves(gpu, around, settings.slope_over_s, settings)
+        if moves is not None and _span_s(around) >= 0.9 * settings.slope_over_s:
+            found.append(moves)
+        first = _over([r for r in inside if r.t_mono_ns >= window_begin_ns], window_begin_ns, settings.clock_over_s)
+        if _span_s(first) >= 0.9 * settings.clock_over_s and (moves := _clock_moves(gpu, first, settings)) is not None:
+            found.append(moves)
+    return tuple(found)
+
+
+def _over(readings: Sequence[Reading], from_ns: float, seconds: float) -> list[Reading]:
+    """So many seconds of readings from a time, or from the first one after it."""
+    begin_ns = max(from_ns, readings[0].t_mono_ns) if readings else from_ns
+    return [reading for reading in readings if begin_ns <= reading.t_mono_ns <= begin_ns + seconds * NS_PER_S]
+
+
+def _span_s(readings: Sequence[Reading]) -> float:
+    return (readings[-1].t_mono_ns - readings[0].t_mono_ns) / NS_PER_S if readings else 0.0
+
+
 def _latency_moves(batch_latencies_s: Sequence[float], settings: WarmupSettings) -> str | None:
     last = batch_latencies_s[-settings.batches :]
     if len(last) < settings.batches:

@@ -55,6 +55,7 @@ def test_what_is_not_known_is_no_finding() -> None:
         ({"counter_ticks": 26}, "window_short", "INVALID"),
         ({"gate_capped": True}, "gate_capped", "SUSPECT"),
         ({"warmup_capped": True}, "warmup_capped", "SUSPECT"),
+        ({"warmup_moves": ("GPU g: temperature moves by +6.0 C/min",)}, "warmup_not_steady", "SUSPECT"),
         ({"baseline_shift": -0.031}, "baseline_drift", "SUSPECT"),
         ({"saturated": True}, "saturated", "SUSPECT"),
         ({"headline_estimated": True}, "estimated_meter", "SUSPECT"),

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from lemctl.measure.readings import Reading
-from lemctl.thermal.warmup import Capped, KeepWarming, Steady, WarmupSettings, decide_warmup
+from lemctl.thermal.warmup import Capped, KeepWarming, Steady, WarmupSettings, decide_warmup, find_unsteady
 
 STEADY_LATENCIES = [1.5, 1.0, 1.01, 1.0, 0.99, 1.0]
 SETTINGS = WarmupSettings()
@@ -43,3 +43,34 @@ def test_the_cap_ends_it_and_says_what_moved() -> None:
 def test_a_missing_sensor_is_not_waited_for() -> None:
     blind = {"g": [Reading(t * 10**9, None) for t in range(60)]}
     assert isinstance(decide_warmup(STEADY_LATENCIES, blind, 60.0, SETTINGS), Steady)
+
+
+def unsteady(readings: dict[str, list[Reading]], begin_s: int = 20, end_s: int = 55) -> tuple[str, ...]:
+    return find_unsteady(readings, begin_s * 10**9, end_s * 10**9, SETTINGS)
+
+
+def test_a_window_that_began_steady_has_nothing_against_it() -> None:
+    assert unsteady(gpu()) == ()
+
+
+def test_a_window_that_began_while_the_gpu_heated_is_told() -> None:
+    (moves,) = unsteady(gpu(slope_c_per_s=0.06))
+    assert "temperature" in moves
+
+
+def test_heat_after_the_windows_first_seconds_is_the_windows_own() -> None:
+    late = {"g": [Reading(t * 10**9, 60.0 + max(0, t - 35), 500.0, 1.0, 1755.0) for t in range(60)]}
+    assert unsteady(late) == ()
+
+
+def test_clocks_of_the_warm_up_are_not_the_windows() -> None:
+    settled = {"g": [Reading(t * 10**9, 60.0, 500.0, 1.0, 1500.0 if t < 20 else 1755.0) for t in range(60)]}
+    assert unsteady(settled) == ()
+    (moves,) = unsteady(gpu(clocks_mhz=(1755.0, 1500.0)))
+    assert "clock" in moves
+
+
+def test_what_was_watched_too_briefly_is_not_judged() -> None:
+    assert unsteady(gpu(slope_c_per_s=0.5, clocks_mhz=(1755.0, 1500.0)), begin_s=2, end_s=6) == ()
+    assert unsteady({"g": []}) == ()
+    assert unsteady({"g": [Reading(t * 10**9, None) for t in range(60)]}) == ()
