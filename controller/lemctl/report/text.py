@@ -131,6 +131,8 @@ def _verdicts(cell: Cell, include_suspect: bool) -> str:
 def _depth(cell: Cell) -> str:
     names = axis_names(list(cell.axes))
     title = " ".join(f"{names[key]}={axis_value(value)}" for key, value in cell.axes.items()) or cell.backend
+    # A column only where there is something in it: flags are rare.
+    is_flagged = any(figure.outliers for figure in cell.figures.values())
     rows = []
     for name, figure in cell.figures.items():
         summary = figure.summary
@@ -144,12 +146,13 @@ def _depth(cell: Cell) -> str:
                 number(summary.median if summary else None),
                 f"{summary.cv:.2%}" if summary and summary.cv is not None else ABSENT,
                 ABSENT if bootstrap is None else f"{number(bootstrap.low)} .. {number(bootstrap.high)}",
-                ",".join(map(str, figure.outliers)),
+                *([",".join(map(str, figure.outliers))] if is_flagged else []),
                 figure.unit,
                 figure.reason or "",
             ]
         )
-    header = ["metric", "n", "mean", "±", "median", "CV", "bootstrap 95 %", "outlier cycles", "unit", "absent because"]
+    header = ["metric", "n", "mean", "±", "median", "CV", "bootstrap 95 %"]
+    header += [*(["outlier cycles"] if is_flagged else []), "unit", "absent because"]
     body = table(header, rows, right=range(1, 7)) if rows else "no result"
     return f"{title}  (experiment {cell.experiment}, {cell.model})\n{body}"
 
