@@ -30,7 +30,8 @@ def run_ended_line(line: RunLine, number: int, total: int) -> str:
         shown = [(column, line.figures.get(column.metric)) for column in RUN_COLUMNS]
         figures = ", ".join(f"{column.header} {column.show(value)}" for column, value in shown if value is not None)
         return f"{lead} {line.verdict}{took}" + (f": {figures}" if figures else "")
-    why = f": {line.fault}: {clipped(line.message or '', MESSAGE_WIDTH)}" if line.status == "Failed" else ""
+    said = clipped(line.message or "", MESSAGE_WIDTH)
+    why = f": {line.fault}: {said}" if line.status == "Failed" else f": {said}" if said else ""
     return f"{lead} {line.status.lower()}{took}{why}"
 
 

@@ -28,6 +28,7 @@ def build(
     """Build the images of backends. Build arguments come from the environment."""
     import os
 
+    from lemctl.cli import terminal
     from lemctl.engines.containers import Containers
     from lemctl.engines.errors import ContainerFault
 
@@ -42,7 +43,8 @@ def build(
         try:
             Containers().build(row.build_context / BUILD_FILE, variables, say)
         except ContainerFault as fault:
-            last = "\n".join(fault.detail.splitlines()[-10:])
+            # With -q the build's own words have not been seen yet; else they stand above.
+            last = "\n".join(fault.detail.splitlines()[-10:]) if terminal.is_quiet else ""
             raise PreflightRefused(fault.message + (f"\n{last}" if last else "")) from fault
         say(f"{row.image_ref} is built")
 

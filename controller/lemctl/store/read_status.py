@@ -63,7 +63,9 @@ def live(connection: sqlite3.Connection) -> dict[str, dict[str, Any]]:
 _LINE = (
     f"SELECT r.id AS run, r.experiment, r.axes, r.cycle, r.status, e.backend, c.name, c.number, {HAS_NEWER},"  # noqa: S608
     " a.id AS attempt_id,"
-    " a.number AS attempt, a.outcome, a.fault, a.message, a.verdict, a.started_utc, a.ended_utc,"
+    " a.number AS attempt, a.outcome, a.fault,"
+    " CASE WHEN r.status IN ('Skipped', 'Cancelled') THEN json_extract(r.status_data, '$.reason') ELSE a.message END"
+    " AS message, a.verdict, a.started_utc, a.ended_utc,"
     " (a.ended_mono_ns - a.started_mono_ns) / 1e9 AS took_s"
     " FROM {source} JOIN experiments e ON e.hash = r.experiment JOIN campaigns c ON c.id = r.campaign_id"
 )

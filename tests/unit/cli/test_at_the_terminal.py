@@ -10,6 +10,7 @@ from build import Night, plan_of
 from command_line import PLAN, Lemctl
 
 from lemctl.cli import ask, campaign_start, campaign_steer
+from lemctl.cli.describe import run_ended_line
 from lemctl.cli.state import home as home_of
 from lemctl.clock import SystemClock
 from lemctl.daemon import gpu_choice
@@ -19,7 +20,9 @@ from lemctl.simulate import run_campaign
 from lemctl.store import commands
 from lemctl.store.campaigns import close, find, place_in_line, settle
 from lemctl.store.database import Store
-from lemctl.store.status import CampaignStopped
+from lemctl.store.moves import move
+from lemctl.store.read_status import run_lines
+from lemctl.store.status import CampaignStopped, Skipped
 
 
 @pytest.fixture
@@ -192,6 +195,18 @@ def test_who_waits_behind_whom_is_seen(lived_in: Night, lemctl: Lemctl) -> None:
         place_in_line(tx, find(tx, "later"), None, find(tx, "demo"))
     for words in (("status",), ("campaign", "list")):
         assert "Waiting after demo" in lemctl(*words).out
+
+
+def test_a_run_that_is_skipped_says_why(night: Night) -> None:
+    night.add(plan_of())
+    night.activate()
+    run = night.runs()[0]
+    with night.store.transaction() as tx:
+        move(
+            tx, "run", run, Skipped(reason="cycle 1 failed twice", because="failure"), "2026-01-05T22:00:01Z", "daemon"
+        )
+    (line,) = run_lines(night.store.connection, (), run=run)
+    assert run_ended_line(line, 1, 4) == "1/4  run 1 (replay batch_size=1, cycle 1) skipped: cycle 1 failed twice"
 
 
 def test_a_gpu_that_is_not_here_is_refused_before_the_night(
