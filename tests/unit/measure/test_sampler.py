@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lemctl.judge.verdict import Evidence, judge
-from lemctl.measure.energy import CounterEnergy, NoEnergy, energy_from_counter
+from lemctl.measure.energy import CounterEnergy, NoEnergy, energy_from_counter, find_tick_period_s
 from lemctl.measure.observation import MeterEnergy, Observation, observe
 from lemctl.measure.readings import GpuLostError, NvmlUnavailableError, Sample
 from lemctl.measure.watch import SamplerFailedError, SamplerProcess, SamplerSettings
@@ -307,3 +307,18 @@ def test_between_windows_it_reads_once_a_second_and_the_memory_stays_empty(host_
         assert sampler.latest()[stub.uuid()].temp_c is not None
     times = [row.t_mono_ns for row in rows if row.series == "power"]
     assert (times[2] - times[0]) / S == pytest.approx(2.0, abs=0.3)
+
+
+def test_the_counters_period_learnt_between_windows_does_not_thin_out_the_window(host_with_gpus: Host) -> None:
+    stub = host_with_gpus()
+    stub.gpu().add_load(stub.now_s(), 200.0)
+    rows: list[Sample] = []
+    settings = SamplerSettings(slow_s=0.2)
+    with SamplerProcess([stub.uuid()], environment=stub.environment, settings=settings, sink=rows.extend) as sampler:
+        # Once per 0.2 s a counter that ticks each 0.1 s seems to tick each 0.2 s.
+        wait_for(lambda: sum(row.series == "counter" for row in rows) >= 12, 8.0, "twelve slow readings")
+        sampler.begin_record()
+        sampler.set_rate("fast")
+        assert sampler.wait_until(time.monotonic_ns() + 3 * S, 8.0)
+        ticks = sampler.series(stub.uuid()).ticks
+    assert find_tick_period_s(ticks) == pytest.approx(0.1, abs=0.02)
