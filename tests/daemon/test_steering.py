@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from lemctl.clock import SystemClock
+from lemctl.clock import SystemClock, utc_text
 from lemctl.daemon.obey import obey
-from lemctl.store import campaigns
+from lemctl.store import campaigns, moves
 from lemctl.store.commands import AskedCommand, Verb
 from lemctl.store.database import Store
-from lemctl.store.status import CampaignFinished, CampaignStatus, CampaignStopped
+from lemctl.store.status import CampaignFinished, CampaignPaused, CampaignStatus, CampaignStopped
 from night import Night, campaign_text
 
 #: Some 1.2 s of decoding a run, in batches of 0.3 s.
@@ -173,6 +173,21 @@ def test_an_answer_names_the_campaign_and_what_it_does_not_change(
     assert answer is not None
     assert answer.exit_code == exit_code
     assert says in answer.text
+
+
+def test_a_retry_of_a_paused_campaign_says_that_it_waits_for_a_resume(tmp_path: Path) -> None:
+    night = Night(tmp_path / "home")
+    night.add(campaign_text())
+    clock = SystemClock()
+    with Store.open(night.home, "write") as store, store.transaction() as tx:
+        campaign = campaigns.front(tx, clock)
+        assert campaign is not None
+        campaigns.cancel_queued(tx, campaign, "for the test", clock, "person")
+        moves.move(tx, "campaign", campaign.id, CampaignPaused(reason="breaker"), utc_text(clock.utc()), "daemon")
+        answer = obey(tx, AskedCommand(1, "retry", {"campaign": "night", "failed": True}), clock, None)
+    assert answer is not None
+    assert answer.exit_code == 0
+    assert "`lemctl campaign resume night`" in answer.text
 
 
 def test_a_shutdown_is_answered_when_the_daemon_has_let_go(slow: Night) -> None:

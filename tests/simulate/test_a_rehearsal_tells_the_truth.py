@@ -11,6 +11,8 @@ import pytest
 
 from lemctl.campaign.file import loads
 from lemctl.campaign.plan import Plan, plan
+from lemctl.daemon.locks import FileLock
+from lemctl.errors import Locked
 from lemctl.paths import Home, data_folder
 from lemctl.simulate import run_campaign
 
@@ -91,6 +93,18 @@ def test_a_rehearsal_is_marked_as_one(tmp_path: Path) -> None:
     run_campaign(planned((1,), 1), "", home)
     assert rows(home, "SELECT DISTINCT executor FROM campaigns") == [("simulate",)]
     assert rows(home, "SELECT DISTINCT executor FROM sessions") == [("simulate",)]
+
+
+def test_two_rehearsals_at_once_do_not_share_a_state_folder(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.create()
+    lock = FileLock.take(home.daemon_lock, "4711")
+    try:
+        with pytest.raises(Locked, match="another simulation is under way"):
+            run_campaign(planned((1,), 1), "", home)
+    finally:
+        lock.release()
+    assert run_campaign(planned((1,), 1), "", home) == 0
 
 
 ADAPTIVE = """

@@ -120,7 +120,10 @@ def _workload(values: dict[str, Any]) -> dict[str, Any]:
         raise SectionError("workload.dataset", "this key is required, here or in sweep: file:NAME or random")
     input_len = random.get("input_len") if random else None
     if dataset["kind"] == "random" and input_len is None:
-        raise SectionError("workload.dataset", "random prompts need their length: random: {input_len: 512}")
+        raise SectionError(
+            "workload.dataset",
+            "random prompts need their length: workload.random.input_len, as in random: {input_len: 512}",
+        )
     if dataset["kind"] != "random" and input_len is not None:
         raise SectionError("workload.random", "has no effect without dataset: random")
     if dataset["kind"] == "random" and values["template"] != "none":

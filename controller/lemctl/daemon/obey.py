@@ -130,7 +130,13 @@ def _retry(arguments: dict[str, Any], context: Context) -> Answer:
         campaigns.reopen(tx, campaign, clock, "person")
     for run_id in found:
         moves.requeue(tx, run_id, clock, "asked for by a person", "person")
-    return Answer(0, f"{plural(len(found), 'run')} of {campaign.label} will be tried again")
+    kind = campaign.status.kind
+    held = f", once `lemctl campaign resume {campaign.label}` lets it go on: it is {kind.lower()}"
+    return Answer(
+        0,
+        f"{plural(len(found), 'run')} of {campaign.label} will be tried again"
+        + (held if kind in ("Paused", "Stopped") else ""),
+    )
 
 
 def _skip(arguments: dict[str, Any], context: Context) -> Answer | None:

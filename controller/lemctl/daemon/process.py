@@ -77,7 +77,10 @@ def run(settings: Settings) -> int:
     """Be the daemon until told to leave; the exit code. Raises `Locked` when another one runs."""
     home = settings.paths
     home.create()
-    lock = FileLock.take(home.daemon_lock, str(os.getpid()))
+    try:
+        lock = FileLock.take(home.daemon_lock, str(os.getpid()))
+    except Locked as locked:
+        raise Locked(f"a daemon runs here already ({locked}); `lemctl daemon stop` ends it") from None
     log = _log(home)
     try:
         with Store.open(home, "write", PATIENCE_S) as store:

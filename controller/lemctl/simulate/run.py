@@ -16,7 +16,7 @@ from lemctl.daemon.lanes import Lane
 from lemctl.daemon.locks import FileLock
 from lemctl.daemon.recovery import recover
 from lemctl.daemon.serve import POLL_S, Daemon
-from lemctl.errors import RunsFailed
+from lemctl.errors import Locked, RunsFailed
 from lemctl.paths import Home
 from lemctl.simulate.device import DeviceModel, SimulatedGpu
 from lemctl.simulate.engine import SimulatedExecutor
@@ -67,7 +67,10 @@ def run_campaign(plan: Plan, source: str, home: Home, seed: int = 0, faults: boo
 @contextmanager
 def _alone(home: Home) -> Iterator[None]:
     """One simulation at a time in a state folder. Raises `Locked`."""
-    lock = FileLock.take(home.daemon_lock, str(os.getpid()))
+    try:
+        lock = FileLock.take(home.daemon_lock, str(os.getpid()))
+    except Locked as locked:
+        raise Locked(f"another simulation is under way ({locked}); it takes seconds, then try again") from None
     try:
         yield
     finally:
