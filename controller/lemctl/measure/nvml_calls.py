@@ -1,7 +1,7 @@
 """NVML's repeated reads, with their buffers made once.
 
 For every call the bindings make new C objects, look the function up and decode anew. Ten times a second, in a process
-whose caches have gone cold since the last time, that costs twice what the reading itself does (bench/results). Here the
+whose caches have gone cold since the last time, that costs about twice what the reading itself does. Here the
 bindings' own structures, constants and loaded library are used, and nothing is allocated per reading.
 Not here: what an error means (`gpu`).
 """
