@@ -21,6 +21,7 @@ from lem_runner.protocol import (
     WindowRecord,
     requests_file,
     result_file,
+    steady_file,
 )
 from lem_runner.records import BatchOutcome
 
@@ -54,7 +55,7 @@ class Attempt:
     def run(self, folder: Path) -> None:
         """From `go` to the `result` event. Raises `Stopped`, or whatever the engine raised."""
         self.progress.enter("warmup")
-        warm = self._warm_up()
+        warm = self._warm_up(folder / steady_file(self.name))
         self.log.emit("warm", warm, self.name)
         self.progress.enter("window")
         window, batches = self._window()
@@ -62,12 +63,12 @@ class Attempt:
         self.progress.enter("writing")
         self._leave_result(folder, window, batches, warm)
 
-    def _warm_up(self) -> dict[str, Any]:
+    def _warm_up(self, released: Path) -> dict[str, Any]:
         warmup = self.spec.measure.warmup
         schedule = workload.endless(self._lengths(), self.spec.workload, self.spec.seed)
         batch_s: list[float] = []
         begin_ns = time.monotonic_ns()
-        while (ended := workload.warmup_end(warmup, batch_s)) is None:
+        while (ended := workload.warmup_end(warmup, batch_s, not warmup.await_device or released.exists())) is None:
             batch = self._batch(next(schedule), len(batch_s))
             self.engine.sync()
             batch_s.append((time.monotonic_ns() - batch.t_submit_ns) / 1e9)

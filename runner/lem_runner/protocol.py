@@ -74,12 +74,16 @@ class ModelRef:
 
 @dataclass(frozen=True)
 class Warmup:
-    """`steady`: until the latency CV over the last 5 batches is below `cv_limit`, at least `min_s`, at most `max_s`."""
+    """`steady`: until the latency CV over the last 5 batches is below `cv_limit`, at least `min_s`, at most `max_s`.
+
+    `await_device`: and until the controller, which sees temperature and clocks, has made the attempt's `steady_file`.
+    """
 
     kind: Literal["none", "one_batch", "steady"] = "one_batch"
     min_s: float = 0.0
     max_s: float = 180.0
     cv_limit: float = 0.05
+    await_device: bool = False
 
 
 @dataclass(frozen=True)
@@ -329,6 +333,11 @@ def requests_file(attempt: str) -> str:
 def result_file(attempt: str) -> str:
     """File name of the result of an attempt."""
     return f"{attempt}.result.json"
+
+
+def steady_file(attempt: str) -> str:
+    """Made by the controller in the session folder when the device has stopped warming up."""
+    return f"{attempt}.steady"
 
 
 def ids_sha256(ids: list[int]) -> str:

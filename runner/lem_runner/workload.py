@@ -58,7 +58,7 @@ def endless(lengths: Sequence[int], workload: WorkloadSpec, seed: int) -> Iterat
         yield from batches
 
 
-def warmup_end(warmup: Warmup, batch_s: Sequence[float]) -> WarmupEnd | None:
+def warmup_end(warmup: Warmup, batch_s: Sequence[float], is_device_steady: bool = True) -> WarmupEnd | None:
     """Why the warm-up is over after batches of these durations in seconds; None while it is not."""
     if warmup.kind == "none":
         return "none"
@@ -67,7 +67,7 @@ def warmup_end(warmup: Warmup, batch_s: Sequence[float]) -> WarmupEnd | None:
     if warmup.kind == "one_batch":
         return "one_batch"
     spent_s = sum(batch_s)
-    if spent_s >= warmup.min_s and is_steady(batch_s, warmup.cv_limit):
+    if spent_s >= warmup.min_s and is_device_steady and is_steady(batch_s, warmup.cv_limit):
         return "steady"
     return "capped" if spent_s >= warmup.max_s else None
 

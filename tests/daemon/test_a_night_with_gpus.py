@@ -133,3 +133,25 @@ def test_without_a_gpu_the_gap_is_fixed_and_energy_is_absent_with_its_reason(tmp
         assert reason
         assert night.rows("SELECT DISTINCT power_w FROM baselines") == [(None,)]
         assert {reason for (reason,) in night.rows("SELECT reason FROM baselines")} != {""}
+
+
+@pytest.mark.slow
+def test_a_window_begins_when_the_gpu_has_stopped_warming_up(night: Night, host: NvmlStub) -> None:
+    """The runner's latencies are steady at once; the GPU's temperature takes a minute, and decides."""
+    host.gpu().tau_s = 12.0
+    host.gpu().c_per_w = 0.1
+    night.add(
+        campaign_text(
+            more='measure: {window: "3s", baseline: "0s", warmup: {kind: steady, max: "170s"}}\n'
+            'gate: {kind: fixed, gap: "0s"}\nretry: {max: 0}'
+        ).replace("decode_ms_per_token: 1.0", "decode_ms_per_token: 20.0")
+    )
+    night.begin()
+    night.wait_until_under_way()
+    host.gpu().add_load(host.now_s() + 0.1, 250.0)
+    night.wait_campaign(ceiling_s=200)
+    ((facts, verdict),) = night.rows("SELECT facts, verdict FROM attempts")
+    warm = json.loads(facts)["warmup"]
+    assert warm["ended"] == "steady"
+    assert 30 < warm["duration_s"] < 150
+    assert verdict == "VALID", night.rows("SELECT code, text FROM findings")

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from lem_runner.protocol import steady_file
 from lemctl.cancel import Cancel
 from lemctl.clock import ClockMark
 from lemctl.daemon.instruments import (
@@ -102,7 +103,7 @@ def _attempt(run: QueuedRun, lane: Lane, world: World, cancel: Cancel, attempt: 
             sessions.add_environment(tx, attempt.id, kind, digest, text, lane.clock)
 
     tale.phase("loading")
-    runner_spec = run_spec(spec, world.locate(spec), lane.executor.path_of, need.key)
+    runner_spec = run_spec(spec, world.locate(spec), lane.executor.path_of, need.key, lane.instruments.watches_warmup)
     loaded = opened.session.load(attempt.uuid, runner_spec, cancel, tale.on_event)
     opened.is_loaded = True
 
@@ -118,6 +119,8 @@ def _attempt(run: QueuedRun, lane: Lane, world: World, cancel: Cancel, attempt: 
     tale.phase("warmup")
     mark = ClockMark.now(lane.clock)
     lane.instruments.begin_attempt(attempt.id)
+    steady = opened.folder / steady_file(attempt.uuid)
+    lane.instruments.watch_warmup(steady.touch, spec["measure"]["warmup"]["max_s"])
     finished = opened.session.go(attempt.uuid, cancel, tale.on_event)
     watched = lane.instruments.end_attempt(finished.result.windows)
     host = _host_evidence(mark, lane)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,7 +32,7 @@ from lemctl.measure.observation import MeterEnergy, Observation, observe
 from lemctl.measure.readings import GpuFacts, GpuLostError, GpuSeries
 from lemctl.measure.watch import SamplerFailedError, SamplerProcess
 from lemctl.thermal.gate import Reference
-from lemctl.thermal.warmup import WarmupSettings, find_unsteady
+from lemctl.thermal.warmup import WarmupSettings, device_moves, find_unsteady
 
 T = TypeVar("T")
 
@@ -54,7 +56,9 @@ class GpuInstruments:
     clock: Clock
     owns: Callable[[int], bool]
     references: dict[str, Mapping[str, Reference]] = field(default_factory=dict)
+    watches_warmup: bool = True
     _floor_b: dict[str, int] | None = None
+    _warmup_over: threading.Event = field(default_factory=threading.Event)
 
     def gate(self, spec: GateSpec, idle: Idle, cancel: Cancel, tell: Tell) -> GateRecord:
         """Wait until every GPU of the lane is at the reference of its state."""
@@ -88,8 +92,28 @@ class GpuInstruments:
         self._asked(lambda: self.sampler.set_rate("fast"))
         self.sampler.begin_record()
 
+    def watch_warmup(self, release: Callable[[], None], max_s: float) -> None:
+        """Look once a second, on a thread of its own: the worker listens to the runner meanwhile."""
+        self._warmup_over.set()
+        self._warmup_over = threading.Event()
+        arguments = (release, max_s, self._warmup_over)
+        threading.Thread(target=self._release_when_steady, args=arguments, name="warm-up", daemon=True).start()
+
+    def _release_when_steady(self, release: Callable[[], None], max_s: float, over: threading.Event) -> None:
+        began_ns = self.clock.monotonic_ns()
+        while not over.wait(1.0):
+            elapsed_s = (self.clock.monotonic_ns() - began_ns) / 1e9
+            readings = {gpu: self.sampler.series(gpu).readings() for gpu in self.gpus}
+            if not device_moves(readings, elapsed_s, WarmupSettings()):
+                with suppress(OSError):  # the session's folder is full or gone: the warm-up is capped and marked
+                    release()
+                return
+            if elapsed_s > max_s:
+                return
+
     def end_attempt(self, windows: list[WindowRecord]) -> Watched:
         """Two more seconds of samples, then what the windows held; the rate falls back when the baseline is taken."""
+        self._warmup_over.set()
         end_ns = max(w.t_end_ns for w in windows) + round(TAIL_S * 1e9)
         self._asked(lambda: self.sampler.wait_until(end_ns, TAIL_TIMEOUT_S))
         series = {gpu: self.sampler.series(gpu) for gpu in self.gpus}
@@ -144,6 +168,7 @@ class GpuInstruments:
 
     def close(self) -> None:
         """Stop the sampler."""
+        self._warmup_over.set()
         self.sampler.stop()
 
     def _memory_b(self, wait: Callable[[float], None]) -> dict[str, int]:

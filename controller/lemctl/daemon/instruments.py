@@ -72,6 +72,15 @@ class MetersFailed(RunFailed):
 class Instruments(Protocol):
     """The meters of one lane."""
 
+    @property
+    def watches_warmup(self) -> bool:
+        """Whether sensors tell when the device has stopped warming up."""
+        ...
+
+    def watch_warmup(self, release: Callable[[], None], max_s: float) -> None:
+        """Call `release` once, from any thread, when temperature and clocks stand still; not after `max_s`."""
+        ...
+
     def gate(self, spec: GateSpec, idle: Idle, cancel: Cancel, tell: Tell) -> GateRecord:
         """Wait until the run may start."""
         ...
@@ -108,6 +117,8 @@ class Instruments(Protocol):
 class NoSensors:
     """A lane whose device has no meter."""
 
+    watches_warmup = False
+
     def __init__(self, reason: str, monotonic_ns: Callable[[], int]):
         self.reason = reason
         self._monotonic_ns = monotonic_ns
@@ -128,6 +139,9 @@ class NoSensors:
 
     def begin_attempt(self, attempt_id: int) -> None:
         """Nothing to start."""
+
+    def watch_warmup(self, release: Callable[[], None], max_s: float) -> None:
+        """Nothing sees it."""
 
     def end_attempt(self, windows: list[WindowRecord]) -> Watched:  # noqa: ARG002
         """Nothing was seen, and why."""

@@ -28,8 +28,13 @@ class Located(Protocol):
         ...
 
 
-def run_spec(spec: dict[str, Any], located: Located, path_of: Callable[[Path], str], engine_key: str) -> RunSpec:
-    """The command that makes the runner do this experiment once."""
+def run_spec(
+    spec: dict[str, Any], located: Located, path_of: Callable[[Path], str], engine_key: str, watched: bool = False
+) -> RunSpec:
+    """The command that makes the runner do this experiment once.
+
+    `watched`: sensors see the device, so that a steady warm-up ends no sooner than they say.
+    """
     model, workload, measure = spec["model"], spec["workload"], spec["measure"]
     load = workload["load"]
     return RunSpec(
@@ -54,6 +59,10 @@ def run_spec(spec: dict[str, Any], located: Located, path_of: Callable[[Path], s
             batch_size=load["batch_size"],
             batching=load["batching"],
         ),
-        measure=MeasureSpec(window_s=measure["window_s"], warmup=Warmup(**measure["warmup"])),
+        measure=MeasureSpec(window_s=measure["window_s"], warmup=_warmup(measure["warmup"], watched)),
         seed=spec["sampling"].get("seed", 0),
     )
+
+
+def _warmup(warmup: dict[str, Any], watched: bool) -> Warmup:
+    return Warmup(**warmup, await_device=watched and warmup["kind"] == "steady")

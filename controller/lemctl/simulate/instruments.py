@@ -22,6 +22,8 @@ COUNTER_TICK_S = 0.1
 class SimulatedInstruments:
     """An `Instruments` over a `SimulatedGpu`."""
 
+    watches_warmup = False
+
     def __init__(self, gpu: SimulatedGpu, clock: SimulatedClock, rng: random.Random):
         self._gpu = gpu
         self._clock = clock
@@ -50,6 +52,9 @@ class SimulatedInstruments:
         if elapsed_s <= 0:
             return BaselineRecord(kind, None, None, "the wait was cut short")
         return BaselineRecord(kind, (self._gpu.energy_j - before_j) / elapsed_s, 0.3, None)
+
+    def watch_warmup(self, release: Callable[[], None], max_s: float) -> None:
+        """A computed warm-up has its length."""
 
     def begin_attempt(self, attempt_id: int) -> None:  # noqa: ARG002
         """The integral from here on is the attempt's."""

@@ -60,10 +60,8 @@ def decide_warmup(
 
     A sensor that is missing is not waited for.
     """
-    moving = [_latency_moves(batch_latencies_s, settings)]
-    for gpu, readings in gpus.items():
-        moving += [_temperature_moves(gpu, readings, elapsed_s, settings), _clock_moves(gpu, readings, settings)]
-    reasons = [reason for reason in moving if reason is not None]
+    latency = _latency_moves(batch_latencies_s, settings)
+    reasons = [*([latency] if latency else ()), *device_moves(gpus, elapsed_s, settings)]
     if elapsed_s < settings.min_s:
         reasons.append(f"{elapsed_s:.0f} s of at least {settings.min_s:.0f} s")
     if not reasons:
@@ -71,6 +69,14 @@ def decide_warmup(
     if elapsed_s >= settings.max_s:
         return Capped(f"not steady after {settings.max_s:.0f} s: {'; '.join(reasons)}")
     return KeepWarming("; ".join(reasons))
+
+
+def device_moves(gpus: Mapping[str, Sequence[Reading]], elapsed_s: float, settings: WarmupSettings) -> list[str]:
+    """What temperature and clocks say against ending the warm-up now. A sensor that is missing says nothing."""
+    moving: list[str | None] = []
+    for gpu, readings in gpus.items():
+        moving += [_temperature_moves(gpu, readings, elapsed_s, settings), _clock_moves(gpu, readings, settings)]
+    return [reason for reason in moving if reason is not None]
 
 
 def find_unsteady(

@@ -286,3 +286,24 @@ def test_the_runner_imports_nothing_of_the_controller_and_no_engine() -> None:
     )
     roots = {name.partition(".")[0] for name in out.stdout.split()}
     assert not roots & {"lemctl", "torch", "transformers", "numpy", "huggingface_hub", "pydantic"}
+
+
+def test_a_watched_warm_up_goes_on_until_the_controller_says_that_the_device_is_steady(
+    runner: RunnerProcess, tmp_path: Path
+) -> None:
+    watched = Warmup(kind="steady", max_s=30.0, cv_limit=0.9, await_device=True)
+    runner.send("run", "a1", make_spec(tmp_path, warmup=watched))
+    runner.wait_for("loaded", "a1")
+    runner.send("go", "a1")
+    # Its own rule has long been met: five batches of some 10 ms each.
+    with pytest.raises(AssertionError):
+        runner.wait_for("warm", "a1", ceiling_s=1.0)
+    (runner.folder / protocol.steady_file("a1")).touch()
+    warm = runner.wait_for("warm", "a1").data
+    assert warm["ended"] == "steady"
+    assert warm["duration_s"] > 0.9
+    runner.wait_for("result", "a1")
+    # Without a word from the controller the limit ends it, and says so.
+    capped = Warmup(kind="steady", max_s=0.3, cv_limit=0.9, await_device=True)
+    runner.run("a2", make_spec(tmp_path, warmup=capped))
+    assert runner.wait_for("warm", "a2").data["ended"] == "capped"
