@@ -149,8 +149,8 @@ def conversion(work: Path, image: str | None, python: str | None) -> list[str]:
         ),
         *("--env", "HOME=/scratch", "--env", "TMPDIR=/scratch"),
         *("--user", f"{os.getuid()}:{os.getgid()}", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
-        *("--volume", f"{work}:/work", "--volume", f"{CONVERTER}:/convert_gguf.py:ro"),
-        *(image, "/opt/lem/bin/python", "/convert_gguf.py", "/work/model.gguf", "/work/out"),
+        *("--volume", f"{work}:/model", "--volume", f"{CONVERTER}:/convert_gguf.py:ro"),
+        *(image, "/opt/lem/bin/python", "/convert_gguf.py", "/model/model.gguf", "/model/out"),
     ]
 
 

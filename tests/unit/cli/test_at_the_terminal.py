@@ -135,6 +135,7 @@ def test_settings_show_the_images_and_interpreters_of_the_backends(
     lemctl: Lemctl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LEM_IMAGE_REPLAY", "some:image")
+    monkeypatch.delenv("LEM_PYTHON_PYTORCH", raising=False)
     rows = {row["variable"]: row for row in json.loads(lemctl("config", "settings", "--json").out)["settings"]}
     assert (rows["LEM_IMAGE_REPLAY"]["value"], rows["LEM_IMAGE_REPLAY"]["origin"]) == ("some:image", "environment")
     assert rows["LEM_PYTHON_PYTORCH"]["origin"] == "default"

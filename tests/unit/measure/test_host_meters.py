@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -32,9 +33,17 @@ print(json.dumps({"unavailable": "ImportError: no codecarbon"}), flush=True)
 
 
 @pytest.fixture
-def counting_zone(tmp_path: Path) -> Iterator[Path]:
+def in_memory() -> Iterator[Path]:
+    """A folder that no disk stalls: a counter that stood still for a while would be read as less energy, then more."""
+    shared = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def counting_zone(in_memory: Path) -> Iterator[Path]:
     """A package that draws 50 W and wraps every two seconds: a late reading does not miss a whole turn."""
-    zone, done = tmp_path / "intel-rapl:0", threading.Event()
+    zone, done = in_memory / "intel-rapl:0", threading.Event()
     zone.mkdir()
     (zone / "name").write_text("package-0\n")
     (zone / "max_energy_range_uj").write_text("100000000\n")
@@ -48,7 +57,7 @@ def counting_zone(tmp_path: Path) -> Iterator[Path]:
     (zone / "energy_uj").write_text("0")
     thread = threading.Thread(target=count)
     thread.start()
-    yield tmp_path
+    yield in_memory
     done.set()
     thread.join()
 
