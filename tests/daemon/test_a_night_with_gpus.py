@@ -74,6 +74,7 @@ def test_energy_of_a_window_is_the_model_s_own_integral(night: Night, host: Nvml
     night.audit()
 
 
+@pytest.mark.slow
 def test_a_foreign_process_makes_the_window_contaminated(night: Night, host: NvmlStub) -> None:
     host.gpu().set_processes(1)
     run(night)

@@ -61,23 +61,26 @@ def wait_for_end(home: Home, campaign_id: int) -> int:
 
 def _follow(store: Store, home: Home, campaign_id: int, view: View) -> CampaignRow:
     connection = store.connection
-    seen, version, looked_at_s = last_transition(connection), None, time.monotonic()
     campaign = campaign_by_id(connection, campaign_id)
-    while campaign.status not in AT_REST:
+    shown, seen, version = campaign.total - campaign.left, last_transition(connection), None
+    looked_at_s = time.monotonic()
+    while True:
         if (now := store.data_version()) != version:
             version = now
-            ended, seen = ended_since(connection, campaign_id, seen, RUN_METRICS)
+            # The campaign before its runs: whatever had ended by its end is then among them.
             campaign = campaign_by_id(connection, campaign_id)
-            ended_count = campaign.total - campaign.left
-            for number, line in enumerate(ended, ended_count - len(ended) + 1):
+            ended, seen = ended_since(connection, campaign_id, seen, RUN_METRICS)
+            for number, line in enumerate(ended, shown + 1):
                 view.line(run_ended_line(line, number, campaign.total))
+            shown += len(ended)
+        if campaign.status in AT_REST:
+            return campaign
         view.now(campaign.total - campaign.left, campaign.total, _under_way(store, home, campaign))
         if time.monotonic() - looked_at_s > ALIVE_EVERY_S:
             looked_at_s = time.monotonic()
             if daemon_pid(home) is None and campaign_by_id(connection, campaign_id).status not in AT_REST:
                 raise NoDaemon(f"the daemon has ended; campaign {campaign.label} goes on with `lemctl daemon start`")
         time.sleep(POLL_S)
-    return campaign
 
 
 def _under_way(store: Store, home: Home, campaign: CampaignRow) -> str:

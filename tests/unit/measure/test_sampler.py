@@ -100,6 +100,7 @@ def test_window_energy_of_60_s_is_within_01_percent_of_the_models_integral(host_
     assert max(errors) < 0.001, errors
 
 
+@pytest.mark.slow
 def test_each_counter_fault_gives_its_verdict_and_a_clean_gpu_none(host_with_gpus: Host) -> None:
     stub = host_with_gpus(gpus=4)
     for index in range(4):
