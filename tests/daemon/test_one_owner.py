@@ -65,6 +65,7 @@ def test_a_daemon_that_cannot_come_up_says_why(night: Night, monkeypatch: pytest
         process.spawn(night.settings)
 
 
+@pytest.mark.slow
 def test_two_state_folders_never_work_on_one_device_at_the_same_time(tmp_path: Path) -> None:
     locks = tmp_path / "locks"
     with Night(tmp_path / "a", locks=locks) as a, Night(tmp_path / "b", locks=locks) as b:

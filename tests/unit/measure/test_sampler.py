@@ -125,6 +125,7 @@ def test_each_counter_fault_gives_its_verdict_and_a_clean_gpu_none(host_with_gpu
     assert {row.series for row in rows} == {"counter", "power", "slow"}
 
 
+@pytest.mark.slow
 def test_throttling_foreign_process_and_reset_in_mid_window_are_seen(host_with_gpus: Host) -> None:
     stub = host_with_gpus(gpus=4)
     for index in range(4):
@@ -285,6 +286,7 @@ def test_the_sampler_ends_when_the_controller_is_killed(host_with_gpus: Host) ->
         wait_for(lambda: not Path(f"/proc/{pid}").exists(), 5.0, "the orphaned sampler's end")
 
 
+@pytest.mark.slow
 def test_idle_gpus_are_watched_on_a_line_of_their_own(host_with_gpus: Host) -> None:
     stub = host_with_gpus(gpus=2)
     with SamplerProcess([stub.uuid(0)], watched=[stub.uuid(1)], environment=stub.environment) as sampler:
