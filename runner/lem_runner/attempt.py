@@ -45,6 +45,7 @@ class Attempt:
     progress: Progress
     is_stopped: Callable[[], bool]
     notes: list[str] = field(default_factory=list)
+    gauges: dict[str, float | None] = field(default_factory=dict)
 
     @property
     def decoding(self) -> Decoding:
@@ -80,6 +81,7 @@ class Attempt:
         schedule = workload.schedule(self._lengths(), self.spec.workload, self.spec.measure, self.spec.seed)
         batches: list[BatchOutcome] = []
         self.engine.sync()
+        self.engine.gauges()
         t_begin_ns = time.monotonic_ns()
         self.log.emit("window_begin", {"window": WINDOW, "t_ns": t_begin_ns}, self.name)
         for positions in schedule:
@@ -88,6 +90,7 @@ class Attempt:
                 break
         self.engine.sync()
         t_end_ns = time.monotonic_ns()
+        self.gauges = records.plain(self.engine.gauges())
         window = records.window_record(WINDOW, t_begin_ns, t_end_ns, batches)
         note = workload.repeat_note(window.requests, len(self.prompts))
         if note is not None:
@@ -125,6 +128,7 @@ class Attempt:
             memory=memory,
             warmup=warm,
             notes=self.notes,
+            gauges=self.gauges,
         )
         content = json.dumps(result.to_json(), separators=(",", ":"), allow_nan=False).encode() + b"\n"
         sha256 = records.publish(folder / result_file(self.name), content)

@@ -10,13 +10,14 @@ from lem_runner.identity import package_versions
 
 
 def catalogue(name: str) -> dict[str, Any]:
-    """Every parameter that the installed engine of this backend takes."""
+    """The kinds of load that this backend serves, and every parameter that its installed engine takes."""
     backend = backends.load(name)
     versions = package_versions(backend.PACKAGES)
     engine_version = versions.get(backend.PACKAGES[0]) if backend.PACKAGES else None
     return {
         "backend": name,
         "engine_version": engine_version,
+        "loads": list(backend.LOADS),
         "parameters": [parameter.to_json() for parameter in backend.describe()],
     }
 

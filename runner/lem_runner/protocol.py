@@ -54,6 +54,9 @@ Phase = Literal["idle", "loading", "waiting", "warmup", "window", "writing"]
 #: The kinds of failure a runner can know of. The controller knows more.
 RunnerFaultKind = Literal["oom_gpu", "oom_host", "engine_error", "bad_request"]
 StopReason = Literal["length", "eos", "stop", "cancelled", "error"]
+#: How requests reach the engine: batch after batch, so many at a time, at drawn moments, or at recorded ones.
+LoadMode = Literal["offline", "closed", "poisson", "gamma", "trace"]
+LOAD_MODES: tuple[LoadMode, ...] = ("offline", "closed", "poisson", "gamma", "trace")
 Verb = Literal["run", "go", "cancel", "quit"]
 
 
@@ -226,7 +229,10 @@ class Event:
 
 @dataclass(frozen=True)
 class RequestRecord:
-    """What became of one inference request. Times are monotonic ns; None means that this engine does not tell."""
+    """What became of one inference request. Times are monotonic ns; None means that this engine does not tell.
+
+    `queue_s`, `prefill_s` and `cached_tokens` are the engine's own figures (`backends.Generated`).
+    """
 
     index: int
     window: int
@@ -240,6 +246,9 @@ class RequestRecord:
     token_ns: list[int] | None
     stop: StopReason
     output_sha256: str | None = None
+    queue_s: float | None = None
+    prefill_s: float | None = None
+    cached_tokens: int | None = None
 
     def encode(self) -> bytes:
         """One JSON line."""
@@ -269,7 +278,10 @@ class WindowRecord:
 
 @dataclass(frozen=True)
 class AttemptResult:
-    """`<attempt>.result.json`: written to a temporary name, fsynced, renamed. Its presence is the success."""
+    """`<attempt>.result.json`: written to a temporary name, fsynced, renamed. Its presence is the success.
+
+    `gauges`: what the engine counted of itself over the window (`backends.Engine.gauges`).
+    """
 
     contract: int
     attempt: str
@@ -281,6 +293,7 @@ class AttemptResult:
     memory: dict[str, Any]
     warmup: dict[str, Any]
     notes: list[str] = field(default_factory=list)
+    gauges: dict[str, float | None] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON types."""

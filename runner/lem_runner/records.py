@@ -43,6 +43,9 @@ def request_records(window: int, batches: Iterable[BatchOutcome]) -> list[Reques
                     token_ns=made.token_ns,
                     stop=made.stop,
                     output_sha256=ids_sha256(made.tokens),
+                    queue_s=made.queue_s,
+                    prefill_s=made.prefill_s,
+                    cached_tokens=made.cached_tokens,
                 )
             )
     return records

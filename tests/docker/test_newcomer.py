@@ -25,6 +25,7 @@ from lem_runner.backends import Engine, Generated
 
 PACKAGES: tuple[str, ...] = ()
 OWNS_CUDA: Literal["engine", "torch"] = "engine"
+LOADS = ("offline",)
 
 
 class Toy(Engine):

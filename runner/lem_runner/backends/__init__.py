@@ -18,7 +18,10 @@ from typing import Any, Literal, Protocol, cast
 from lem_runner import processes
 from lem_runner.failures import BadRequestError
 from lem_runner.parameters import Parameter
-from lem_runner.protocol import Prompt, RunSpec, StopReason
+from lem_runner.protocol import LoadMode, Prompt, RunSpec, StopReason
+
+#: How long `ConcurrentEngine.generate` waits for a request before it asks again, in seconds.
+GENERATE_POLL_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class Generated:
     """What became of one prompt. Times are `time.monotonic_ns()`; None where the engine does not tell.
 
     `tokens` are the new token ids alone, the end token included where one was made; `token_ns` has one time for each.
+    `queue_s` and `prefill_s` are the engine's own figures in seconds: submitted until scheduled, scheduled until the
+    first token. `cached_tokens` counts the prompt's tokens that a prefix cache served.
     """
 
     tokens: list[int]
@@ -42,6 +47,9 @@ class Generated:
     t_end_ns: int
     token_ns: list[int] | None
     stop: StopReason
+    queue_s: float | None = None
+    prefill_s: float | None = None
+    cached_tokens: int | None = None
 
 
 class Engine(ABC):
@@ -73,12 +81,55 @@ class Engine(ABC):
             "host_peak_rss_b": processes.peak_rss_b(),
         }
 
+    def gauges(self) -> dict[str, float | None]:
+        """Its own counts since the last call: `kv_cache_usage`, `prefix_cache_hit_rate`, shares of 1.
+
+        Called at both edges of a window, after `sync`: what the second call returns is kept with the result.
+        """
+        return {}
+
     def effective(self) -> dict[str, Any]:
         """What the engine really runs with, read back from it. JSON types."""
         return {}
 
     def close(self) -> None:  # noqa: B027 - optional
         """Give everything back. Called once, also after a failed `load`."""
+
+
+class ConcurrentEngine(Engine):
+    """An engine that takes requests one by one while it works on others, and batches them itself.
+
+    Still called from one thread: what works in the background is the engine's own. Its `Generated` has `t_first_ns` and
+    `token_ns`, as they passed: the windows of such loads count tokens by their times.
+    """
+
+    @abstractmethod
+    def submit(self, request: int, prompt: Prompt, decoding: Decoding, seed: int) -> None:
+        """Hand one request over and return at once. `request` names it, unlike any other in flight."""
+
+    @abstractmethod
+    def finished(self, timeout_s: float) -> list[tuple[int, Generated]]:
+        """The requests that ended since the last call, with their names; waits at most that long for the first one.
+
+        What the engine raises here ends the attempt. A single request that failed ends with stop `error`.
+        """
+
+    @abstractmethod
+    def abandon(self) -> None:
+        """Drop every request in flight; return when the engine works on none, and tells of none later."""
+
+    @abstractmethod
+    def batch_limit(self) -> int:
+        """How many requests it works on at the same time, at most."""
+
+    def generate(self, prompts: Sequence[Prompt], decoding: Decoding, seed: int) -> list[Generated]:
+        """Hand one batch over at once, wait until the last of it has ended; results in the order of `prompts`."""
+        for request, prompt in enumerate(prompts):
+            self.submit(request, prompt, decoding, seed)
+        ended: dict[int, Generated] = {}
+        while len(ended) < len(prompts):
+            ended.update(self.finished(GENERATE_POLL_S))
+        return [ended[request] for request in range(len(prompts))]
 
 
 class Backend(Protocol):
@@ -88,6 +139,8 @@ class Backend(Protocol):
     PACKAGES: tuple[str, ...]
     #: Who initialises the device: the engine itself, or torch in this process.
     OWNS_CUDA: Literal["engine", "torch"]
+    #: The kinds of load it can serve; all but `offline` need a `ConcurrentEngine`.
+    LOADS: tuple[LoadMode, ...]
 
     def open(self) -> Engine:
         """A new engine, nothing loaded."""

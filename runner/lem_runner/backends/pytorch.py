@@ -16,10 +16,11 @@ from lem_runner.backends import _transformers_generation as generation
 from lem_runner.backends import _transformers_loading as loading
 from lem_runner.failures import BadRequestError
 from lem_runner.parameters import Parameter, resolve
-from lem_runner.protocol import Prompt, RunSpec, StopReason
+from lem_runner.protocol import LoadMode, Prompt, RunSpec, StopReason
 
 PACKAGES = ("transformers", "torch", "safetensors", "tokenizers", "accelerate", "bitsandbytes")
 OWNS_CUDA: Literal["engine", "torch"] = "torch"
+LOADS: tuple[LoadMode, ...] = ("offline",)
 
 
 def open() -> Engine:

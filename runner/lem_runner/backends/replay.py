@@ -15,10 +15,11 @@ from lem_runner.backends import Decoding, Engine, Generated
 from lem_runner.backends._faults import FAULT_PARAMETERS, Faults
 from lem_runner.failures import BadRequestError
 from lem_runner.parameters import Parameter, resolve
-from lem_runner.protocol import Prompt, RunSpec
+from lem_runner.protocol import LoadMode, Prompt, RunSpec
 
 PACKAGES: tuple[str, ...] = ()
 OWNS_CUDA: Literal["engine", "torch"] = "engine"
+LOADS: tuple[LoadMode, ...] = ("offline",)
 
 #: The portable keys that every backend takes; here they name an engine or draw other tokens, there are no weights.
 _PORTABLE = [

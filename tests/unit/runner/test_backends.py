@@ -24,6 +24,7 @@ from lem_runner.parameters import Parameter
 
 PACKAGES = ("pytest", "no-such-distribution")
 OWNS_CUDA = "engine"
+LOADS = ("offline",)
 Path(os.environ["TOY_IMPORTED"]).touch()
 
 class Toy(Engine):

@@ -21,6 +21,7 @@ from lem_runner.backends import Engine
 
 PACKAGES = ()
 OWNS_CUDA = "engine"
+LOADS = ("offline",)
 
 class Busy(Engine):
     def load(self, spec):
