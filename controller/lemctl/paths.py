@@ -45,6 +45,11 @@ class Home:
         return self.root / "backups"
 
     @property
+    def notify(self) -> Path:
+        """Files of addresses for notifications, each readable for us alone."""
+        return self.root / "notify"
+
+    @property
     def daemon_lock(self) -> Path:
         """Held by the daemon as long as it lives."""
         return self.root / "daemon.lock"
@@ -59,7 +64,7 @@ class Home:
         open below it, because a container's user need not be ours."""
         self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.root.chmod(0o700)
-        for folder in (self.logs, self.backups):
+        for folder in (self.logs, self.backups, self.notify):
             folder.mkdir(exist_ok=True, mode=0o700)
         for folder, mode in ((self.sessions, 0o711), (self.prompts, 0o755), (self.runner, 0o755)):
             folder.mkdir(exist_ok=True)

@@ -18,6 +18,7 @@ from lemctl.store import database
 from lemctl.store.database import APPLICATION_ID, SCHEMA_VERSION, Store, backup, check, file_system, prune_backups
 
 GOLDEN = Path(__file__).parents[1] / "golden"
+NEXT = SCHEMA_VERSION + 1
 
 
 @pytest.fixture
@@ -165,20 +166,36 @@ def test_an_old_database_is_migrated_in_one_step_and_kept_as_it_was(
 ) -> None:
     migrations = tmp_path / "migrations"
     migrations.mkdir()
-    (migrations / "0002_colour.sql").write_text(
+    (migrations / f"{NEXT:04d}_colour.sql").write_text(
         "ALTER TABLE devices ADD COLUMN colour TEXT; -- a remark; with a semicolon\n"
         "CREATE TRIGGER t BEFORE DELETE ON devices BEGIN SELECT RAISE(ABORT, 'no'); END;\n"
     )
-    monkeypatch.setattr(database, "SCHEMA_VERSION", 2)
+    monkeypatch.setattr(database, "SCHEMA_VERSION", NEXT)
     monkeypatch.setattr(database, "MIGRATIONS", migrations)
-    with pytest.raises(StoreUnusable, match="`lemctl daemon start` migrates it to 2"):
+    with pytest.raises(StoreUnusable, match=f"`lemctl daemon start` migrates it to {NEXT}"):
         Store.open(home)
     with Store.open(home, "write") as store:
-        assert store.connection.execute("PRAGMA user_version").fetchone()[0] == 2
+        assert store.connection.execute("PRAGMA user_version").fetchone()[0] == NEXT
         store.connection.execute("SELECT colour FROM devices")
-    (kept,) = home.backups.glob("lem-*-schema1.db")
+    (kept,) = home.backups.glob(f"lem-*-schema{SCHEMA_VERSION}.db")
     with sqlite3.connect(kept) as old:
-        assert old.execute("PRAGMA user_version").fetchone()[0] == 1
+        assert old.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION
+
+
+@pytest.mark.parametrize("version", range(1, SCHEMA_VERSION))
+def test_a_migrated_database_is_like_a_new_one(tmp_path: Path, version: int) -> None:
+    old = Home(tmp_path / "old")
+    old.create()
+    with sqlite3.connect(old.database) as connection:
+        connection.executescript((GOLDEN / f"schema-{version:04d}.sql").read_text())
+        connection.execute("INSERT INTO meta VALUES ('host_id', 'kept')")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {version}")
+    connection.close()
+    with Store.open(old, "write") as store:
+        assert store.host_id() == "kept"
+    assert schema_of(old.database) == (GOLDEN / f"schema-{SCHEMA_VERSION:04d}.sql").read_text()
+    assert check(old) == []
 
 
 def test_a_migration_that_fails_leaves_the_old_database(
@@ -186,13 +203,15 @@ def test_a_migration_that_fails_leaves_the_old_database(
 ) -> None:
     migrations = tmp_path / "migrations"
     migrations.mkdir()
-    (migrations / "0002_wrong.sql").write_text("ALTER TABLE devices ADD COLUMN colour TEXT;\nDROP TABLE nowhere;\n")
+    (migrations / f"{NEXT:04d}_wrong.sql").write_text(
+        "ALTER TABLE devices ADD COLUMN colour TEXT;\nDROP TABLE nowhere;\n"
+    )
     monkeypatch.setattr(database, "MIGRATIONS", migrations)
     with monkeypatch.context() as newer:
-        newer.setattr(database, "SCHEMA_VERSION", 2)
+        newer.setattr(database, "SCHEMA_VERSION", NEXT)
         with pytest.raises(sqlite3.OperationalError, match="no such table"):
             Store.open(home, "write")
-    assert schema_of(home.database) == (GOLDEN / "schema-0001.sql").read_text()
+    assert schema_of(home.database) == (GOLDEN / f"schema-{SCHEMA_VERSION:04d}.sql").read_text()
     Store.open(home, "write").close()
 
 

@@ -13,7 +13,7 @@ CONTROLLER = ROOT / "controller" / "lemctl"
 RUNNER = ROOT / "runner" / "lem_runner"
 
 #: Modules at the top that every part may use.
-GROUND = {"errors", "clock", "paths", "settings", "lines", "cancel", "__init__"}
+GROUND = {"errors", "clock", "paths", "settings", "lines", "cancel", "redact", "__init__"}
 #: part -> the parts that it may import beside itself and the ground.
 MAY_IMPORT = {
     "campaign": set(),
@@ -31,6 +31,7 @@ MAY_IMPORT = {
 ONLY_IN = {
     "sqlite3": ("store/",),
     "python_on_whales": ("engines/containers.py",),
+    "apprise": ("daemon/sender.py",),
     "pynvml": ("measure/gpu.py", "measure/nvml.py"),
     "yaml": ("campaign/", "settings.py"),
 }

@@ -103,7 +103,9 @@ def plan(campaign: CampaignFile) -> Plan:
         runs = tuple(PlannedRun(experiment, cycle, position) for position, (experiment, cycle) in enumerate(queue))
     document = _document(campaign)
     experiments = tuple(collector.found.values())
-    identity = {"document": {**document, "description": ""}, "experiments": list(collector.found)}
+    # Whom it is told to is no part of what is done.
+    done = {**{key: value for key, value in document.items() if key != "notify"}, "description": ""}
+    identity = {"document": done, "experiments": list(collector.found)}
     digest = hashlib.sha256(canonical(identity).encode()).hexdigest()[:16]
     return Plan(campaign.name, document, experiments, runs, digest, _warnings(campaign, collector))
 
@@ -265,4 +267,5 @@ def _document(campaign: CampaignFile) -> dict[str, Any]:
         "sweep": campaign.raw["sweep"],
         "exclude": settings.exclude,
         "include": settings.include,
+        **({"notify": settings.notify.model_dump()} if settings.notify is not None else {}),
     }

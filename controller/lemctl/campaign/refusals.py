@@ -24,7 +24,6 @@ NOT_YET: Mapping[str, str] = {
     "workload.load.trace": "belongs to `mode: trace`, which is not available in this version",
     "hours": "hours are not available in this version; start the campaign when it may run",
     "schedule": "schedules are not available in this version; start the campaign by hand or from cron",
-    "notify": "notifications are not available in this version",
     "on_failure": "not available in this version; `breaker` and `retry` decide what a failed run does",
 }
 

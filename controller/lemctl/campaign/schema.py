@@ -234,11 +234,22 @@ class Hours(Section):
     tz: Text | None = None
 
 
+Told = Literal["finished", "breaker", "gpu_lost", "disk_low", "digest"]
+
+
 class Notify(Section):
     """Who is told, and of what."""
 
-    urls_from: Text = Field(description="Name of the environment variable with the addresses.")
-    on: list[Text] = Field(default_factory=list)
+    urls_from: str = Field(
+        pattern=r"^LEM_NOTIFY[A-Z0-9_]{0,40}$",
+        description="Where the addresses stand: the environment variable of this name, or the file of this name in "
+        "the folder `notify` of the state folder. Begins with LEM_NOTIFY.",
+    )
+    on: list[Told] = Field(
+        default=["finished", "breaker", "gpu_lost", "disk_low"],
+        min_length=1,
+        description="What is told; `digest` is a summary once a day. By default everything but that.",
+    )
 
 
 def _cycles(value: Any) -> int:

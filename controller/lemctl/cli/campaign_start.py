@@ -137,6 +137,10 @@ def _preflight(planned: Planned, settings: Settings, executor: str, file: str, p
         from lemctl.daemon.gpu_choice import choose_gpus, gpus_here
 
         choose_gpus(planned.plan.document["gpus"], *gpus_here())
+    if notify := planned.plan.document.get("notify"):
+        from lemctl.daemon.addresses import addresses_named
+
+        addresses_named(notify["urls_from"], settings.paths)
     gaps = missing(planned.plan, settings, executor)
     if gaps and prefetch:
         from lemctl.cli.images import prefetch_plan

@@ -22,6 +22,7 @@ NOUNS: dict[str, Noun] = {
     "config": Noun("lemctl.cli.config", "Check campaign files; show presets, parameters, settings."),
     "images": Noun("lemctl.cli.images", "Build images; fetch models and prepare prompts."),
     "daemon": Noun("lemctl.cli.daemon", "Start, stop and look at the daemon."),
+    "notify": Noun("lemctl.cli.notify", "Try whether notifications arrive."),
     "db": Noun("lemctl.cli.db", "Check, back up and open the database."),
     "doctor": Noun("lemctl.cli.doctor", "Check this machine, with a remedy for each fault."),
 }

@@ -98,6 +98,8 @@ def run(settings: Settings) -> int:
 
 
 def _serve(settings: Settings, store: Store, log: logging.Logger) -> None:
+    from lemctl.daemon.digest import Digest
+    from lemctl.daemon.notify import Postman
     from lemctl.daemon.recovery import recover
     from lemctl.daemon.serve import Daemon, Flag
     from lemctl.daemon.world import Host
@@ -118,6 +120,7 @@ def _serve(settings: Settings, store: Store, log: logging.Logger) -> None:
         os.getpid(),
         settings.min_free_disk_mb,
         lambda: shutil.disk_usage(store.home.root).free / 1e6,
+        chores=(Postman(store, clock), Digest(store, clock)),
         leave=leave,
     )
     daemon.serve()

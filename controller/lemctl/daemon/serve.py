@@ -1,6 +1,7 @@
 """The daemon's tick. The main thread ticks; a lane's worker thread does one run at a time.
 
     tick: answer commands -> see what the worker has done -> whose turn is it -> is its lane free -> next run -> work
+          -> chores (messages that wait to be sent, ...) -> heartbeat
 
 Signal handlers only set flags. The loop sleeps until somebody writes to the database (seen at 5 Hz), a worker is done,
 or the heartbeat is due.
@@ -9,8 +10,9 @@ or the heartbeat is due.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from lemctl import __version__
 from lemctl.cancel import Cancel
@@ -21,7 +23,7 @@ from lemctl.daemon.lanes import Lane
 from lemctl.daemon.obey import UnderWay, obey
 from lemctl.daemon.retries import breaker_trips
 from lemctl.errors import LemctlError, Locked, PersonsMistake, RunFailed
-from lemctl.store import campaigns, commands, live, moves, read_runs
+from lemctl.store import campaigns, commands, live, moves, outbox, read_runs
 from lemctl.store.campaigns import Campaign, QueuedRun
 from lemctl.store.commands import Answer, AskedCommand
 from lemctl.store.database import Store, Transaction
@@ -66,6 +68,18 @@ class Flag:
         return self._is_set
 
 
+class Chore(Protocol):
+    """Something that the daemon does beside its runs. Neither method may wait."""
+
+    def tick(self) -> None:
+        """One look."""
+        ...
+
+    def close(self) -> None:
+        """The daemon ends."""
+        ...
+
+
 @dataclass
 class Daemon:
     """State between ticks. All times are the clock's."""
@@ -79,6 +93,7 @@ class Daemon:
     free_disk_mb: FreeDisk = lambda: float("inf")
     #: Work in the ticking thread: a simulation has one order of events.
     inline: bool = False
+    chores: Sequence[Chore] = ()
     wake: threading.Event = field(default_factory=threading.Event)
     leave: Flag = field(default_factory=Flag)
     lane: Lane | None = None
@@ -111,6 +126,8 @@ class Daemon:
         self._answer_commands()
         if self.work is None and not self.leave.is_set() and (news or not self._at_rest):
             self._start_next()
+        for chore in self.chores:
+            chore.tick()
         self._beat()
 
     def _take_commands(self) -> bool:
@@ -170,6 +187,11 @@ class Daemon:
             reason = "a GPU was lost: look after it, then resume"
         if reason is not None:
             moves.move(tx, "campaign", campaign.id, CampaignPaused(reason=reason), utc_text(self.clock.utc()), "daemon")
+            event: outbox.Event = "gpu_lost" if newest[:1] == ["gpu_lost"] else "breaker"
+            body = (
+                f"{reason}; {campaigns.describe(tx, campaign, self.clock)}; `lemctl campaign resume {campaign.label}`"
+            )
+            outbox.tell(tx, campaign, event, body, self.clock)
 
     def _start_next(self) -> None:
         with self.store.transaction() as tx:
@@ -265,6 +287,8 @@ class Daemon:
 
     def _wind_up(self) -> None:
         """End the run under way (it goes back to the queue), the engine, and answer whoever asked for the end."""
+        for chore in self.chores:
+            chore.close()
         try:
             self._tell("leaving")
             if self.work is not None:

@@ -6,14 +6,17 @@ import json
 import sqlite3
 import uuid
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from lemctl.clock import Clock, utc_text
 from lemctl.errors import NotFound, UsageMistake
-from lemctl.lines import plural
+from lemctl.lines import duration, plural
+from lemctl.store import outbox
 from lemctl.store.moves import log_created, move
 from lemctl.store.status import (
     CAMPAIGN_OPEN,
+    RUN_ACTIVE,
     CampaignActive,
     CampaignFinished,
     CampaignStatus,
@@ -174,6 +177,14 @@ def open_campaigns(tx: sqlite3.Connection) -> list[Campaign]:
     return [_campaign(row) for row in rows]
 
 
+def alive_since(tx: sqlite3.Connection, since: datetime) -> list[Campaign]:
+    """What has not ended, or not before `since`."""
+    rows = tx.execute(
+        "SELECT * FROM campaigns WHERE ended_utc IS NULL OR ended_utc >= ? ORDER BY id", (utc_text(since),)
+    )
+    return [_campaign(row) for row in rows]
+
+
 def front(tx: sqlite3.Connection, clock: Clock) -> Campaign | None:
     """The campaign whose turn it is; makes it Active. A campaign keeps its turn until it ends, pauses or stops."""
     for campaign in open_campaigns(tx):
@@ -215,6 +226,7 @@ def settle(tx: sqlite3.Connection, campaign: Campaign, clock: Clock) -> bool:
     if left is not None or campaign.status.kind not in ("Active", "Paused"):
         return False
     close(tx, campaign, CampaignFinished(), clock, "daemon")
+    outbox.tell(tx, campaign, "finished", describe(tx, campaign, clock), clock)
     return True
 
 
@@ -267,6 +279,25 @@ def describe_left(tx: sqlite3.Connection, campaign: Campaign) -> str:
         (campaign.id,),
     ).fetchone()[0]
     return f"{plural(count, 'run')} left"
+
+
+def describe(tx: sqlite3.Connection, campaign: Campaign, clock: Clock) -> str:
+    """How far a campaign is, for a message: `12 of 15 runs done, 1 failed (oom_gpu 1), 2 left; begun 3 h ago`."""
+    rows = tx.execute("SELECT status, count(*) FROM runs WHERE campaign_id = ? GROUP BY status", (campaign.id,))
+    counts = {row[0]: row[1] for row in rows}
+    kinds = tx.execute(
+        "SELECT json_extract(status_data, '$.fault'), count(*) FROM runs WHERE campaign_id = ? AND status = 'Failed'"
+        " GROUP BY 1 ORDER BY 2 DESC, 1",
+        (campaign.id,),
+    )
+    faults = ", ".join(f"{row[0]} {row[1]}" for row in kinds)
+    left = sum(counts.get(status, 0) for status in ("Queued", *RUN_ACTIVE))
+    parts = [f"{counts.get('Done', 0)} of {plural(sum(counts.values()), 'run')} done"]
+    parts += [f"{counts['Failed']} failed ({faults})"] if faults else []
+    parts += [f"{counts[kind]} {kind.lower()}" for kind in ("Skipped", "Cancelled") if kind in counts]
+    parts += [f"{left} left"] if left else []
+    age_s = (clock.utc() - datetime.fromisoformat(campaign.created_utc)).total_seconds()
+    return f"{', '.join(parts)}; begun {duration(max(0.0, age_s))} ago"
 
 
 def _move_queued(

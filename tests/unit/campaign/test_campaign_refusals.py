@@ -24,7 +24,6 @@ ASKING = {
     "workload.load.trace": "workload.load.trace: arrivals.jsonl",
     "hours": 'hours: {from: "22:00", to: "07:00", tz: Europe/Berlin}',
     "schedule": 'schedule: "0 22 * * 5"',
-    "notify": "notify: {urls_from: LEM_NOTIFY, on: [finished]}",
     "on_failure": "on_failure: stop",
 }
 
