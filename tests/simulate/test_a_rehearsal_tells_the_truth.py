@@ -135,3 +135,41 @@ def test_adaptive_cycles_stop_when_each_experiment_is_precise(tmp_path: Path) ->
     # Publication reloads the engine at each block, so that load-to-load variance is inside the interval.
     ((sessions,),) = rows(home, "SELECT count(*) FROM sessions")
     assert sessions == max(counts.values())
+
+
+def test_a_rehearsal_leaves_samples_that_agree_with_its_energy(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    run_campaign(planned((4,), 2), "", home)
+    attempts = rows(
+        home,
+        "SELECT a.boot_id, w.t_begin_mono_ns, w.t_end_mono_ns, m.value FROM attempts a JOIN windows w ON"
+        " w.attempt_id = a.id JOIN metrics m ON m.attempt_id = a.id AND m.name = 'power_mean'",
+    )
+    assert len(attempts) == 4
+    for boot, begin_ns, end_ns, power_w in attempts:
+        ((mean_w, count),) = rows(
+            home,
+            "SELECT avg(reading->>'power_mw') / 1e3, count(*) FROM samples WHERE series = 'power' AND"
+            f" boot_id = '{boot}' AND t_mono_ns BETWEEN {begin_ns} AND {end_ns}",
+        )
+        assert count >= 100  # type: ignore[operator]
+        assert mean_w == pytest.approx(power_w, rel=0.01)
+
+
+def test_an_attempt_keeps_when_its_phases_began_and_how_long_requests_took(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    run_campaign(planned((4,), 1), "", home)
+    for text, begin_ns in rows(
+        home, "SELECT a.facts, w.t_begin_mono_ns FROM attempts a JOIN windows w ON w.attempt_id = a.id"
+    ):
+        facts = json.loads(str(text))
+        names = [name for name, _ in facts["timeline"]]
+        assert names == ["starting", "loading", "cooling", "baseline", "warmup", "window", "writing", "baseline",
+                         "judging", "writing"]  # fmt: skip
+        times = [t_ns for _, t_ns in facts["timeline"]]
+        assert times == sorted(times)
+        assert dict(facts["timeline"])["window"] == begin_ns
+        latency = facts["latency"]["e2e"]
+        assert latency["percent"][0] == 0
+        assert latency["s"] == sorted(latency["s"])
+        assert latency["n"] > 0

@@ -137,6 +137,7 @@ def _attempt(run: QueuedRun, lane: Lane, world: World, cancel: Cancel, attempt: 
     watched = replace(watched, quantities={**peaks, **watched.quantities})
     judged = judge_attempt(spec, world.model_config(spec), finished, gate, baselines, watched, host)
     tale.judged = judged
+    tale.note({"latency": judged.latency})
     return judged
 
 

@@ -11,6 +11,7 @@ from lemctl.daemon.instruments import BaselineRecord, GateRecord, Watched, basel
 from lemctl.engines.events import Finished
 from lemctl.judge.measured import Absent, Energy, Measured
 from lemctl.judge.metrics import METRICS, evaluate
+from lemctl.judge.speed_metrics import latency_distributions
 from lemctl.judge.verdict import Evidence, Verdict, judge, worst
 from lemctl.store.moves import FindingRow, MetricRow, WindowRow
 
@@ -26,6 +27,8 @@ class Judged:
     windows: list[WindowRow]
     metrics: list[MetricRow]
     findings: list[FindingRow]
+    latency: dict[str, dict[str, Any]]
+    """The distributions of the latencies, by name."""
 
 
 def judge_attempt(
@@ -66,6 +69,7 @@ def judge_attempt(
         rows,
         [FindingRow(f.code, f.severity, f.text) for f in findings]
         + [FindingRow("note", "INFO", note) for note in result.notes],
+        latency_distributions(measured),
     )
 
 

@@ -34,6 +34,8 @@ class Tale:
         self._seconds: dict[str, float] = {}
         self._phase = "starting"
         self._since_ns = lane.clock.monotonic_ns()
+        #: When each phase began: what a trace of the power is marked with.
+        self._timeline: list[tuple[str, int]] = [("starting", self._since_ns)]
         self._live: dict[str, Any] = {
             "campaign": run.campaign.label,
             "run": run.id,
@@ -49,6 +51,8 @@ class Tale:
         """The attempt enters a phase."""
         self._close_phase()
         self._phase = name
+        if self._timeline[-1][0] != name:
+            self._timeline.append((name, self._since_ns))
         self._live["waits_for"] = None
         self._tell()
 
@@ -80,9 +84,14 @@ class Tale:
         self._notes.update(facts)
 
     def facts(self) -> dict[str, Any]:
-        """Everything to keep: how long each phase took, where the attempt's part of the logs lies, the notes."""
+        """Everything to keep: how long each phase took and when it began, where the attempt's part of the logs lies,
+        the notes."""
         self._close_phase()
-        facts: dict[str, Any] = {"phases": {k: round(v, 6) for k, v in self._seconds.items()}, **self._notes}
+        facts: dict[str, Any] = {
+            "phases": {k: round(v, 6) for k, v in self._seconds.items()},
+            "timeline": self._timeline,
+            **self._notes,
+        }
         if self._opened is not None:
             until = self._opened.session.log_offsets()
             facts["log"] = {name: [self._log_from.get(name, 0), until[name]] for name in until}

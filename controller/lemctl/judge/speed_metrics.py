@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
+from typing import Any
 
 from lemctl.judge.measured import NS_PER_S, Measured, ServedRequest
 from lemctl.judge.metric import MetricRegistry, NotKnownError, Value, divided
@@ -19,6 +20,8 @@ from lemctl.judge.work import (
 
 SPEED_METRICS = MetricRegistry()
 P99_NEEDS_REQUESTS = 1000
+#: The points of a latency's distribution that are kept with every attempt.
+PERCENTILES = (0, 1, 5, 10, 20, 25, 30, 40, 50, 60, 70, 75, 80, 90, 95, 99, 100)
 _metric = SPEED_METRICS.metric
 
 
@@ -124,3 +127,22 @@ def _register_latency(
 for _name, _meaning, _times in _LATENCIES:
     for _percent in (50, 90, 99):
         _register_latency(_name, _meaning, _percent, _times)
+
+
+def latency_distributions(measured: Measured) -> dict[str, dict[str, Any]]:
+    """name -> `n` times, their `percent` points and the `s` (seconds) at each; without latencies that are not known."""
+    answered = requests_answered(measured)
+    found: dict[str, dict[str, Any]] = {}
+    for name, _, times_s in _LATENCIES:
+        try:
+            ordered = sorted(times_s(answered))
+        except NotKnownError:
+            continue
+        points = [quantile(ordered, percent / 100) for percent in PERCENTILES] if ordered else []
+        if points:
+            found[name] = {
+                "n": len(ordered),
+                "percent": PERCENTILES,
+                "s": [float(f"{p:.6g}") for p in points if p is not None],
+            }
+    return found

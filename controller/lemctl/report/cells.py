@@ -102,7 +102,8 @@ def cells_of(
     return sorted(cells, key=lambda cell: [_sort_key(value) for value in cell.axes.values()])
 
 
-def _counts(run: RunResult, include_suspect: bool) -> bool:
+def counts(run: RunResult, include_suspect: bool) -> bool:
+    """Whether a run's figures are averaged."""
     return run.status == "Done" and (run.verdict == "VALID" or include_suspect)
 
 
@@ -110,7 +111,7 @@ def _with_outliers(cells: Sequence[Cell], results: Sequence[RunResult], include_
     """The cells with the flags of each metric, judged over all of them together."""
     by_metric: dict[str, dict[tuple[str, int], float]] = {}
     for run in results:
-        if _counts(run, include_suspect):
+        if counts(run, include_suspect):
             for name, figure in run.figures.items():
                 if figure.value is not None:
                     by_metric.setdefault(name, {})[run.experiment, run.cycle] = figure.value
@@ -129,7 +130,7 @@ def _cell(
     runs: list[RunResult], metrics: Sequence[str], include_suspect: bool, in_depth: bool, until: Until | None
 ) -> Cell:
     done = [run for run in runs if run.status == "Done"]
-    counted = [run for run in done if _counts(run, include_suspect)]
+    counted = [run for run in done if counts(run, include_suspect)]
     others = (name for run in done for name in run.figures) if in_depth else ()
     names = dict.fromkeys((*metrics, *others))
     nothing = None if counted else ALL_SUSPECT if done else NO_RESULT

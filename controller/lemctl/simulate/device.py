@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 Load = Literal["empty", "idle", "loading", "work"]
+#: Told of every step: seconds, W, C, J so far.
+OnStep = Callable[[float, float, float, float], None]
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,9 @@ class SimulatedGpu:
         #: Share of the full work power that the present workload draws.
         self.intensity = 1.0
         self.energy_j = 0.0
+        #: The length of a step, and who is told of each: a sampler.
+        self.step_s = 1.0
+        self.on_step: OnStep | None = None
         self._rng = rng
         self._now_s = now_s
         self._temp_c = model.ambient_c + model.c_per_w * model.empty_w
@@ -45,15 +51,17 @@ class SimulatedGpu:
             base_w = m.idle_w + (m.work_w - m.idle_w) * self.intensity
         return base_w + m.leak_w_per_c * (self._temp_c - m.ambient_c)
 
-    def advance(self, now_s: float, step_s: float = 1.0) -> None:
+    def advance(self, now_s: float) -> None:
         """Live until `now_s` at the present load."""
         while self._now_s < now_s - 1e-9:
-            dt_s = min(step_s, now_s - self._now_s)
+            dt_s = min(self.step_s, now_s - self._now_s)
             power_w = self.power_w()
             target_c = self.model.ambient_c + self.model.c_per_w * power_w
             self.energy_j += power_w * dt_s
             self._temp_c = target_c + (self._temp_c - target_c) * math.exp(-dt_s / self.model.tau_s)
             self._now_s += dt_s
+            if self.on_step is not None:
+                self.on_step(self._now_s, power_w, self._temp_c, self.energy_j)
 
     def set_load(self, load: Load, now_s: float, intensity: float = 1.0) -> None:
         """Change what it does, from `now_s` on."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping
 
 from lem_runner.protocol import WindowRecord
@@ -13,9 +12,9 @@ from lemctl.daemon.instruments import BaselineKind, BaselineRecord, GateRecord, 
 from lemctl.judge.measured import Absent, Energy
 from lemctl.measure.readings import Reading
 from lemctl.simulate.device import SimulatedGpu
+from lemctl.simulate.sampler import GPU, SimulatedSampler
 from lemctl.thermal.gate import Reference
 
-_UUID = "GPU-simulated"
 COUNTER_TICK_S = 0.1
 
 
@@ -24,10 +23,10 @@ class SimulatedInstruments:
 
     watches_warmup = False
 
-    def __init__(self, gpu: SimulatedGpu, clock: SimulatedClock, rng: random.Random):
+    def __init__(self, gpu: SimulatedGpu, clock: SimulatedClock, sampler: SimulatedSampler):
         self._gpu = gpu
         self._clock = clock
-        self._rng = rng
+        self._sampler = sampler
         self._references: Mapping[str, Reference] = {}
         self._began: tuple[float, int] = (0.0, 0)
 
@@ -41,11 +40,12 @@ class SimulatedInstruments:
         now_ns = self._clock.monotonic_ns()
         self._gpu.advance(now_ns / 1e9)
         busy = 1.0 if self._gpu.load == "work" else 0.0
-        return {_UUID: Reading(now_ns, self._gpu.sensor_c(), self._gpu.power_w(), busy, None)}
+        return {GPU: Reading(now_ns, self._gpu.sensor_c(), self._gpu.power_w(), busy, None)}
 
     def baseline(self, kind: BaselineKind, seconds: float, idle: Idle, tell: Tell) -> BaselineRecord:
         """Mean power over the interval; the sensor's noise is its uncertainty."""
         tell(f"{kind}: idle power over {seconds:g} s")
+        self._sampler.set_rate("fast")
         before_j, before_ns = self._gpu.energy_j, self._clock.monotonic_ns()
         idle(seconds)
         elapsed_s = (self._clock.monotonic_ns() - before_ns) / 1e9
@@ -58,6 +58,7 @@ class SimulatedInstruments:
 
     def begin_attempt(self, attempt_id: int) -> None:  # noqa: ARG002
         """The integral from here on is the attempt's."""
+        self._sampler.set_rate("fast")
         self._began = (self._gpu.energy_j, self._clock.monotonic_ns())
 
     def end_attempt(self, windows: list[WindowRecord]) -> Watched:
@@ -71,7 +72,8 @@ class SimulatedInstruments:
         return Watched({"gpu": Energy(energy_j, u_j, "simulated counter")}, {"temperature_c": self._gpu.sensor_c()})
 
     def rest(self) -> None:
-        """It always looks when asked."""
+        """Nothing is measured for a while: one look a second."""
+        self._sampler.set_rate("idle")
 
     def memory_obstacle(self, wait: Callable[[float], None]) -> str | None:  # noqa: ARG002
         """Computed engines hold no memory."""
@@ -83,4 +85,5 @@ class SimulatedInstruments:
         return {"peak_flops_per_s": absent, "peak_bytes_per_s": absent}
 
     def close(self) -> None:
-        """Nothing to stop."""
+        """Write what is held."""
+        self._sampler.flush()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from lemctl.paths import Home
 from lemctl.simulate.device import DeviceModel, SimulatedGpu
 from lemctl.simulate.engine import SimulatedExecutor
 from lemctl.simulate.instruments import SimulatedInstruments
+from lemctl.simulate.sampler import FAST_S, GPU, SimulatedSampler
 from lemctl.store import campaigns, read_runs
 from lemctl.store.campaigns import Campaign
 from lemctl.store.database import Store
@@ -29,7 +31,6 @@ from lemctl.store.status import CampaignCancelled
 if TYPE_CHECKING:
     from lemctl.campaign.plan import Plan
 
-BOOT_ID = "simulated"
 #: A rehearsal that was ended, or paused by its breaker, is not gone on with: each begins on its own.
 ANOTHER = "another simulation was started"
 
@@ -42,8 +43,11 @@ class _Nowhere:
     prompts_sha256 = ""
 
 
-def run_campaign(plan: Plan, source: str, home: Home, seed: int = 0, faults: bool = False) -> int:
-    """Simulate a whole campaign in `home`; 0, or the code of `RunsFailed` when runs failed."""
+def run_campaign(
+    plan: Plan, source: str, home: Home, seed: int = 0, faults: bool = False, sample_s: float = FAST_S
+) -> int:
+    """Simulate a whole campaign in `home`; 0, or the code of `RunsFailed` when runs failed. `sample_s`: the period of
+    the samples while a run is measured."""
     clock = SimulatedClock(datetime.now(UTC).replace(hour=22, minute=0, second=0, microsecond=0))
     rng = random.Random(f"{plan.hash}:{seed}")  # noqa: S311 - repeatable, not secret
     with Store.open(home, "write") as store, _alone(home):
@@ -53,7 +57,7 @@ def run_campaign(plan: Plan, source: str, home: Home, seed: int = 0, faults: boo
                 campaigns.cancel_queued(tx, earlier, ANOTHER, clock, "daemon")
                 campaigns.close(tx, earlier, CampaignCancelled(reason=ANOTHER), clock, "daemon")
             added = campaigns.add_campaign(tx, plan, source, "simulate", clock, store.host_id())
-        daemon = _daemon(store, clock, rng, faults)
+        daemon = _daemon(store, clock, rng, faults, sample_s)
         while not _is_over(store, added.campaign):
             daemon.tick()
             clock.wait(daemon.wake, POLL_S)
@@ -77,12 +81,13 @@ def _alone(home: Home) -> Iterator[None]:
         lock.release()
 
 
-def _daemon(store: Store, clock: SimulatedClock, rng: random.Random, faults: bool) -> Daemon:
+def _daemon(store: Store, clock: SimulatedClock, rng: random.Random, faults: bool, sample_s: float) -> Daemon:
+    # Each rehearsal's clock begins anew: a boot of its own keeps its samples apart from those of the one before.
+    boot_id = f"simulated-{uuid.uuid4().hex}"
     gpu = SimulatedGpu(DeviceModel(), rng, clock.monotonic_ns() / 1e9)
     executor = SimulatedExecutor(clock, gpu, rng, faults)
-    lane = Lane(
-        "gpu-simulated", ("GPU-simulated",), store, clock, executor, SimulatedInstruments(gpu, clock, rng), BOOT_ID
-    )
+    instruments = SimulatedInstruments(gpu, clock, SimulatedSampler(gpu, store, boot_id, sample_s))
+    lane = Lane("gpu-simulated", (GPU,), store, clock, executor, instruments, boot_id)
 
     def lane_for(campaign: Campaign) -> Lane:  # noqa: ARG001
         return lane

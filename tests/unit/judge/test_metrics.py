@@ -8,6 +8,7 @@ from lemctl.judge.factors import FACTOR_METRICS, Factors
 from lemctl.judge.measured import Absent, Energy, Flops, Measured, Quantity
 from lemctl.judge.metric import MetricRegistry, Value
 from lemctl.judge.metrics import METRICS, evaluate
+from lemctl.judge.speed_metrics import latency_distributions
 
 S = 1_000_000_000
 
@@ -205,3 +206,12 @@ def test_cost_and_co2e_come_from_factors_given_later() -> None:
         pytest.approx(0.45), pytest.approx(0.0045), "grid 2024"
     )
     assert isinstance(FACTOR_METRICS["co2e"].function(energy, Factors()), Absent)
+
+
+def test_distributions_hold_the_extremes_the_quartiles_and_how_many() -> None:
+    requests = [Request(t_end_ns=(101 + n) * S, token_ns=None) for n in range(5)]
+    found = latency_distributions(replace(FULL, requests=requests))
+    e2e = found["e2e"]
+    at = dict(zip(e2e["percent"], e2e["s"], strict=True))
+    assert (e2e["n"], at[0], at[25], at[50], at[100]) == (5, 1.0, 2.0, 3.0, 5.0)
+    assert "itl" not in found  # no token times were told

@@ -1,0 +1,84 @@
+"""Power and temperature around every result, thinned out so that a page of a thousand windows stays small."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from lemctl.store.database import Store
+from lemctl.store.read_traces import Bucket, MeasuredAttempt, device_rows, thinned_power
+
+#: Buckets of one trace: as many as a plot can show where there are few traces, fewer where there are many.
+MOST_BUCKETS, LEAST_BUCKETS, ALL_BUCKETS = 300, 40, 110_000
+#: SQLite takes readings apart outside Python's lock: threads share that work.
+READERS = 4
+NS_PER_S = 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """One GPU through one attempt. Times in the buckets, phases and windows are monotonic ns."""
+
+    attempt: MeasuredAttempt
+    gpu: str
+    buckets: Sequence[Bucket]
+
+    def seconds(self, t_ns: int) -> float:
+        """Since the attempt began."""
+        return (t_ns - self.attempt.begin_ns) / NS_PER_S
+
+    @property
+    def phases(self) -> list[tuple[str, float, float]]:
+        """(phase, begin, end) in seconds since the attempt began."""
+        timeline = self.attempt.timeline
+        edges = [self.seconds(t_ns) for _, t_ns in timeline] + [self.seconds(self.attempt.end_ns)]
+        return [(name, edges[i], edges[i + 1]) for i, (name, _) in enumerate(timeline) if edges[i + 1] > edges[i]]
+
+    @property
+    def windows(self) -> list[tuple[float, float]]:
+        """The measured windows in seconds since the attempt began."""
+        return [(self.seconds(begin_ns), self.seconds(end_ns)) for begin_ns, end_ns in self.attempt.windows]
+
+
+def read_traces(store: Store, attempts: Sequence[MeasuredAttempt], buckets: int | None = None) -> list[Trace]:
+    """The traces of the attempts that have samples, in their order, one for each of their GPUs."""
+    devices = device_rows(store.connection)
+    wanted = [(attempt, gpu) for attempt in attempts for gpu in attempt.gpus or devices if gpu in devices]
+    if not wanted:
+        return []
+    count = buckets or max(LEAST_BUCKETS, min(MOST_BUCKETS, ALL_BUCKETS // len(wanted)))
+    shares = [wanted[start::READERS] for start in range(READERS)]
+
+    def read(share: Sequence[tuple[MeasuredAttempt, str]]) -> list[Trace]:
+        try:
+            return [_trace(store, attempt, gpu, devices[gpu], count) for attempt, gpu in share]
+        finally:
+            store.leave_thread()
+
+    with ThreadPoolExecutor(READERS) as pool:
+        parts = list(pool.map(read, shares))
+    found = [parts[place % READERS][place // READERS] for place in range(len(wanted))]
+    return [trace for trace in found if trace.buckets]
+
+
+def _trace(store: Store, attempt: MeasuredAttempt, gpu: str, device: int, count: int) -> Trace:
+    """Half of the buckets are the windows', the rest is shared by what was before and after."""
+    spans = _spans(attempt, count)
+    buckets = [
+        bucket
+        for begin_ns, end_ns, share in spans
+        for bucket in thinned_power(store.connection, device, attempt.boot_id, begin_ns, end_ns, share)
+    ]
+    return Trace(attempt, gpu, buckets)
+
+
+def _spans(attempt: MeasuredAttempt, count: int) -> list[tuple[int, int, int]]:
+    if not attempt.windows:
+        return [(attempt.begin_ns, attempt.end_ns, count)]
+    first_ns, last_ns = attempt.windows[0][0], attempt.windows[-1][1]
+    outside = [(attempt.begin_ns, first_ns), (last_ns, attempt.end_ns)]
+    total_ns = sum(max(0, end_ns - begin_ns) for begin_ns, end_ns in outside) or 1
+    before, after = (max(1, count // 2 * max(0, end_ns - begin_ns) // total_ns) for begin_ns, end_ns in outside)
+    spans = [(*outside[0], before), (first_ns, last_ns, count - count // 2), (*outside[1], after)]
+    return [(begin_ns, end_ns, share) for begin_ns, end_ns, share in spans if end_ns > begin_ns]

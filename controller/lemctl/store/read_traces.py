@@ -1,0 +1,152 @@
+"""Reading what was sampled around attempts: when each phase began, and the samples themselves, raw or thinned out.
+
+Thinning is done in SQL, extremes kept: a campaign has millions of samples, and each stored reading is a JSON document.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+#: Bits of a reading's `event_reasons` (NVML's clocks event reasons): the power cap is normal, the others are faults.
+POWER_CAP_BIT = 0x4
+THROTTLE_BITS = 0x8 | 0x20 | 0x40 | 0x80
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredAttempt:
+    """The attempt that gave a run's result, with what was kept of it. Times are monotonic ns of its boot."""
+
+    run: int
+    experiment: str
+    cycle: int
+    attempt: int
+    boot_id: str
+    begin_ns: int
+    end_ns: int
+    started_utc: str
+    verdict: str
+    windows: tuple[tuple[int, int], ...]
+    gpus: tuple[str, ...]
+    facts: dict[str, Any]
+
+    @property
+    def timeline(self) -> list[tuple[str, int]]:
+        """(phase, when it began), in order; empty for attempts of before phases were timed."""
+        return [(str(name), int(t_ns)) for name, t_ns in self.facts.get("timeline", ())]
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A stretch of a power series: its first sample's time, extremes and mean of the power in W, the highest
+    temperature in C, and the throttle reasons seen in it. What no sample gave is None."""
+
+    t_ns: int
+    low_w: float | None
+    high_w: float | None
+    mean_w: float | None
+    temp_c: float | None
+    is_capped: bool
+    is_throttled: bool
+
+
+_MEASURED = (
+    "SELECT r.id AS run, r.experiment, r.cycle, a.id AS attempt, a.boot_id, a.started_mono_ns, a.ended_mono_ns,"
+    " a.started_utc, a.verdict, a.facts, json_extract(s.engine, '$.gpus') AS gpus"
+    " FROM runs r JOIN attempts a ON a.run_id = r.id LEFT JOIN sessions s ON s.id = a.session_id"
+)
+
+
+def measured_attempts(connection: sqlite3.Connection, campaign_id: int) -> list[MeasuredAttempt]:
+    """The attempts that gave a campaign's results, in the order in which they ran."""
+    rows = connection.execute(
+        f"{_MEASURED} WHERE r.campaign_id = ? AND a.outcome = 'ok' ORDER BY a.id", (campaign_id,)
+    ).fetchall()
+    windows: dict[int, list[tuple[int, int]]] = {}
+    for attempt, begin_ns, end_ns in connection.execute(
+        "SELECT w.attempt_id, w.t_begin_mono_ns, w.t_end_mono_ns FROM runs r JOIN attempts a ON a.run_id = r.id"
+        " JOIN windows w ON w.attempt_id = a.id WHERE r.campaign_id = ? AND a.outcome = 'ok' ORDER BY w.window",
+        (campaign_id,),
+    ):
+        windows.setdefault(attempt, []).append((begin_ns, end_ns))
+    return [_measured(row, windows.get(row["attempt"], [])) for row in rows]
+
+
+def measured_attempt(connection: sqlite3.Connection, attempt: int) -> MeasuredAttempt | None:
+    """One ended attempt, whatever its outcome; None where it has not ended."""
+    row = connection.execute(f"{_MEASURED} WHERE a.id = ? AND a.outcome IS NOT NULL", (attempt,)).fetchone()
+    if row is None:
+        return None
+    windows = connection.execute(
+        "SELECT t_begin_mono_ns, t_end_mono_ns FROM windows WHERE attempt_id = ? ORDER BY window", (attempt,)
+    ).fetchall()
+    return _measured(row, [(begin_ns, end_ns) for begin_ns, end_ns in windows])
+
+
+def _measured(row: sqlite3.Row, windows: list[tuple[int, int]]) -> MeasuredAttempt:
+    return MeasuredAttempt(
+        run=row["run"],
+        experiment=row["experiment"],
+        cycle=row["cycle"],
+        attempt=row["attempt"],
+        boot_id=row["boot_id"],
+        begin_ns=row["started_mono_ns"],
+        end_ns=row["ended_mono_ns"],
+        started_utc=row["started_utc"],
+        verdict=row["verdict"] or "",
+        windows=tuple(windows),
+        gpus=tuple(json.loads(row["gpus"])) if row["gpus"] else (),
+        facts=json.loads(row["facts"]),
+    )
+
+
+def device_rows(connection: sqlite3.Connection) -> dict[str, int]:
+    """GPU -> the id of its row."""
+    return {row[0]: row[1] for row in connection.execute("SELECT uuid, id FROM devices")}
+
+
+#: Buckets of one length each, made in one pass over the primary key. The limit keeps SQLite from flattening the inner
+#: query, which would take every reading apart once more for each aggregate.
+_THINNED = (
+    "SELECT min(t), min(p), max(p), avg(p), max(c), max(e & ?6), max(e & ?7) FROM"
+    " (SELECT t_mono_ns AS t, reading->>'power_mw' AS p, reading->>'temp_c' AS c, reading->>'event_reasons' AS e"
+    "  FROM samples WHERE device_id = ?1 AND boot_id = ?2 AND series = 'power' AND t_mono_ns >= ?3 AND t_mono_ns < ?4"
+    "  LIMIT -1) GROUP BY (t - ?3) / ?5 ORDER BY 1"
+)
+
+
+def thinned_power(
+    connection: sqlite3.Connection, device: int, boot_id: str, begin_ns: int, end_ns: int, buckets: int
+) -> list[Bucket]:
+    """The power series of a device in [begin_ns, end_ns), at most so many buckets; stretches without samples have
+    none, so that a hole stays one."""
+    length_ns = max(1, -(-(end_ns - begin_ns) // buckets))
+    rows = connection.execute(
+        _THINNED, (device, boot_id, begin_ns, end_ns, length_ns, POWER_CAP_BIT, THROTTLE_BITS)
+    ).fetchall()
+    return [
+        Bucket(t, _watts(low), _watts(high), _watts(mean), temp, bool(capped), bool(throttled))
+        for t, low, high, mean, temp, capped, throttled in rows
+    ]
+
+
+def _watts(power_mw: float | None) -> float | None:
+    return None if power_mw is None else power_mw / 1e3
+
+
+def raw_samples(
+    connection: sqlite3.Connection, boot_id: str, begin_ns: int, end_ns: int
+) -> Iterator[tuple[str, str, int, dict[str, Any]]]:
+    """(GPU, series, t_mono_ns, the reading as it was stored) of every device in [begin_ns, end_ns]."""
+    for gpu, device in sorted(device_rows(connection).items()):
+        for series in ("counter", "power", "slow"):
+            rows = connection.execute(
+                "SELECT t_mono_ns, reading FROM samples WHERE device_id = ? AND boot_id = ? AND series = ?"
+                " AND t_mono_ns BETWEEN ? AND ? ORDER BY t_mono_ns",
+                (device, boot_id, series, begin_ns, end_ns),
+            )
+            for t_ns, reading in rows:
+                yield gpu, series, t_ns, json.loads(reading)
