@@ -2,6 +2,8 @@
 # ENGINE=docker|local decides how engines run; PYTEST_ARGS goes to pytest.
 .DEFAULT_GOAL := help
 PYTEST_ARGS ?=
+# The engines that have an image and an interpreter of their own.
+BACKENDS ?= pytorch vllm
 
 .PHONY: help setup gpu-check demo test test-fast lint format docs docs-check bench lock engine image engine-venv clean
 
@@ -44,14 +46,14 @@ lock: ## Write constraints.txt anew with the newest versions
 engine: ## Make sure that a Docker engine with Compose answers
 	@scripts/docker-engine.sh
 
-image: engine ## Build the image of the pytorch engine
-	@scripts/pytorch-image.sh
+image: engine ## Build the images of the engines
+	@for backend in $(BACKENDS); do scripts/engine-image.sh $$backend || exit 1; done
 
-engine-venv: setup ## Make .venv-pytorch, the interpreter of the local executor
-	@scripts/engine-venv.sh
+engine-venv: setup ## Make .venv-pytorch and .venv-vllm, interpreters of the local executor
+	@for backend in $(BACKENDS); do scripts/engine-venv.sh $$backend || exit 1; done
 
 clean: ## Remove what was made here; what was measured and the user's cache stay
-	@rm -rf .venv .venv-pytorch build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache/test-models
+	@rm -rf .venv .venv-pytorch .venv-vllm build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache/test-models
 
 gpu-check: setup ## On a machine with an NVIDIA GPU: does it measure? No Docker, no network
 	@LEM_PYTHON_PYTORCH="$${LEM_PYTHON_PYTORCH:-$$PWD/.venv-pytorch/bin/python}" .venv/bin/python bench/gpu_check.py $(GPU_CHECK_ARGS)

@@ -1,21 +1,24 @@
 #!/usr/bin/env bash
-# Make .venv-pytorch, the interpreter in which the local executor runs the transformers engine (no Docker needed).
+# Make .venv-BACKEND, the interpreter in which the local executor runs that engine (no Docker needed).
 #
-# The environment itself lies in the user's cache, named by its requirements' hash, and .venv-pytorch links to it: a
+#     scripts/engine-venv.sh BACKEND
+#
+# The environment itself lies in the user's cache, named by its requirements' hash, and .venv-BACKEND links to it: a
 # second checkout costs nothing.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
-readonly requirements=images/pytorch/requirements.cpu.txt
+backend="${1:?which backend}"
+requirements="images/$backend/requirements.cpu.txt"
 python="${LEM_PYTHON:-.venv/bin/python}"
 [ -x "$python" ] || python=python3
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/lemctl"
 
-say() { printf 'engine venv: %s\n' "$*" >&2; }
+say() { printf '%s venv: %s\n' "$backend" "$*" >&2; }
 
 version="$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
-key="$(cat images/pytorch/requirements.common.txt "$requirements" | sha256sum | cut -c1-12)"
-venv="$cache/venvs/pytorch-py$version-$key"
+key="$(cat "images/$backend/requirements.common.txt" "$requirements" | sha256sum | cut -c1-12)"
+venv="$cache/venvs/$backend-py$version-$key"
 
 mkdir -p "$cache/venvs"
 exec 9>"$cache/venvs/.lock"
@@ -23,11 +26,11 @@ flock -w 900 9 || { say "another installation has held $cache/venvs/.lock for 90
 # The stamp is written last: a venv without it is what an interrupted installation left.
 if [ ! -e "$venv/complete" ] || [ ! -x "$venv/bin/python" ]; then
     wheels="$(scripts/wheelhouse.sh "$requirements" "$version")"
-    say "installing torch and transformers into $venv"
+    say "installing the $backend engine into $venv"
     rm -rf "$venv"
     "$python" -m venv "$venv"
-    "$venv/bin/pip" install --quiet --disable-pip-version-check --no-index --find-links "$wheels" -r "$requirements" \
-        >"$cache/engine-venv.log" 2>&1 || { say "pip install failed; see $cache/engine-venv.log"; exit 1; }
+    "$venv/bin/pip" install --quiet --disable-pip-version-check --no-index --no-deps --find-links "$wheels" -r "$requirements" \
+        >"$cache/$backend-venv.log" 2>&1 || { say "pip install failed; see $cache/$backend-venv.log"; exit 1; }
     touch "$venv/complete"
 fi
-ln -sfn "$venv" .venv-pytorch
+ln -sfn "$venv" ".venv-$backend"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every test, with everything they need: a real Docker engine, the images, the engine interpreter, a real small model.
+# Every test, with everything they need: a real Docker engine, the images, the engines' interpreters, a real small model.
 #
 # Without a Docker engine the tests that need one are left out, in so many words; in CI (CI=true) that is a failure.
 set -euo pipefail
@@ -8,13 +8,17 @@ cd "$(dirname "$0")/.."
 export LEM_TEST_MODELS="$PWD/.cache/test-models"
 export LEM_PYTHON_PYTORCH="${LEM_PYTHON_PYTORCH:-$PWD/.venv-pytorch/bin/python}"
 export LEM_IMAGE_PYTORCH="${LEM_IMAGE_PYTORCH:-lemctl/pytorch:cpu}"
+export LEM_PYTHON_VLLM="${LEM_PYTHON_VLLM:-$PWD/.venv-vllm/bin/python}"
+export LEM_IMAGE_VLLM="${LEM_IMAGE_VLLM:-lemctl/vllm:cpu}"
 
-scripts/engine-venv.sh
+scripts/engine-venv.sh pytorch
+scripts/engine-venv.sh vllm
 code=0
 scripts/docker-engine.sh || code=$?
 selection=()
 if [ "$code" = 0 ]; then
-    scripts/pytorch-image.sh
+    scripts/engine-image.sh pytorch
+    scripts/engine-image.sh vllm
     LEM_IMAGE_REPLAY="$(scripts/base-image.sh)"
     export LEM_IMAGE_REPLAY LEM_TEST_NEEDS_DOCKER=1
 elif [ "$code" = 3 ] && [ "${CI:-}" != true ]; then

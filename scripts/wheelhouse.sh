@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Print a folder that holds every wheel a requirements file names; fill it first when it is new.
+# Print a folder with the wheels that a requirements file names, which is to name all of them; fill it first when new.
 #
 #     scripts/wheelhouse.sh images/pytorch/requirements.cpu.txt [PYTHON_VERSION]
 #
@@ -20,7 +20,7 @@ folder="$cache/wheels/py$python_version-$key"
 say() { printf 'wheels: %s\n' "$*" >&2; }
 
 download() {
-    "$python" -m pip download --quiet --disable-pip-version-check --only-binary=:all: --python-version "$python_version" \
+    "$python" -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --python-version "$python_version" \
         --dest "$partial" -r "$requirements" "$@" >>"$cache/wheels.log" 2>&1
 }
 

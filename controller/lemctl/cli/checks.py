@@ -23,7 +23,7 @@ from lemctl.settings import Settings
 
 OLDEST_PYTHON = (3, 11)
 #: An engine needs this to be imported: what it is checked for.
-ENGINE_MODULES = {"pytorch": ("torch", "transformers")}
+ENGINE_MODULES = {"pytorch": ("torch", "transformers"), "vllm": ("vllm",)}
 PROBE_TIMEOUT_S = 60.0
 #: A clock before this moment was never set.
 NOT_BEFORE_UNIX_S = 1_735_689_600.0

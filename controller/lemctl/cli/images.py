@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 app = new_app("Build images; fetch models and prepare prompts.")
 
-BUILD_FILE = "build.yaml"
-
 
 @app.command("build")
 def build(
@@ -29,15 +27,16 @@ def build(
     import os
 
     from lemctl.cli import terminal
+    from lemctl.engines.backends import BUILD_FILE
     from lemctl.engines.containers import Containers
     from lemctl.engines.errors import ContainerFault
 
-    chosen = [_backend(name) for name in backends] if backends else [row for row in _backends() if _can_build(row)]
+    chosen = [_backend(name) for name in backends] if backends else [row for row in _backends() if row.can_build]
     for row in chosen:
-        if not _can_build(row):
+        if not row.can_build:
             raise NotFound(f"{row.name} needs no build: it uses {row.image_ref} as it is; get it with `docker pull`")
         say(f"building {row.image_ref}")
-        variables = {f"LEM_IMAGE_{row.name.upper()}": row.image_ref}
+        variables = {f"LEM_IMAGE_{row.name.upper()}": row.image_ref, "VARIANT": row.variant}
         arguments = ("BASE_IMAGE", "WHEELS_IMAGE", "PIP_OPTS", "VARIANT", "LEM_BUILD_INPUTS")
         variables |= {name: os.environ[name] for name in arguments if name in os.environ}
         try:
@@ -68,7 +67,7 @@ def list_(json: Json = False) -> None:
         else:
             if facts is not None:
                 body |= {"id": facts.id, "size_bytes": facts.size_bytes, "digests": list(facts.digests)}
-            elif _can_build(row):
+            elif row.can_build:
                 body["note"] = f"not here: `lemctl images build {row.name}`"
             else:
                 body["note"] = f"not here: `docker pull {row.image_ref}`"
@@ -141,7 +140,3 @@ def _backend(name: str) -> Backend:
     if name not in BACKENDS:
         raise UsageMistake(f"no backend {name!r} (known: {', '.join(BACKENDS)}){nearest(name, BACKENDS)}")
     return BACKENDS[name]
-
-
-def _can_build(row: Backend) -> bool:
-    return (row.build_context / BUILD_FILE).is_file()

@@ -7,24 +7,47 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from lemctl.paths import data_folder
+
+BUILD_FILE = "build.yaml"
+
+
+#: Made by NVIDIA's driver: where it is not there, no container can be given a GPU.
+GPU_DEVICE = Path("/dev/nvidiactl")
 
 
 @dataclass(frozen=True)
 class Backend:
-    """One row. `interpreter` is the Python inside the container; `image` the default, `LEM_IMAGE_<NAME>` wins."""
+    """One row. `interpreter` is the Python inside the container.
+
+    `image` is the default and `gpu_image`, where there is one, the default on a host with an NVIDIA GPU;
+    `LEM_IMAGE_<NAME>` wins.
+    """
 
     name: str
     service: str
     image: str
     interpreter: str
-    needs_gpu: bool = False
+    gpu_image: str | None = None
 
     @property
     def image_ref(self) -> str:
         """The image to run."""
-        return os.environ.get(f"LEM_IMAGE_{self.name.upper()}") or self.image
+        default = self.image if self.gpu_image is None or self.variant == "cpu" else self.gpu_image
+        return os.environ.get(f"LEM_IMAGE_{self.name.upper()}") or default
+
+    @property
+    def variant(self) -> Literal["cpu", "gpu"]:
+        """Which of its images this host is for."""
+        return "gpu" if GPU_DEVICE.exists() else "cpu"
+
+    @property
+    def can_build(self) -> bool:
+        """Whether the image is built here; else it is pulled as it is."""
+        context = self.build_context
+        return (context / BUILD_FILE).is_file() and (context / f"requirements.{self.variant}.txt").is_file()
 
     @property
     def local_interpreter(self) -> str:
@@ -42,10 +65,17 @@ class Backend:
         return data_folder() / "images" / self.name
 
 
+#: vLLM's own image for NVIDIA GPUs, of the version that `images/vllm/params.json` describes. A tag can move; to pin it:
+#: docker pull IMAGE && export LEM_IMAGE_VLLM=$(docker image inspect --format '{{index .RepoDigests 0}}' IMAGE)
+#: Every session keeps the digest of the image that it ran.
+VLLM_UPSTREAM = "vllm/vllm-openai:v0.32.0"
+
 BACKENDS: dict[str, Backend] = {
     row.name: row
     for row in (
-        Backend("pytorch", "pytorch", "lemctl/pytorch:cpu", "/opt/lem/bin/python"),
+        Backend("pytorch", "pytorch", "lemctl/pytorch:cpu", "/opt/lem/bin/python", "lemctl/pytorch:gpu"),
+        # The interpreter by its name: in the image built here and in the upstream one it lies in different folders.
+        Backend("vllm", "vllm", "lemctl/vllm:cpu", "python3", VLLM_UPSTREAM),
         Backend("replay", "replay", "python:3.11-slim-bookworm", "/usr/local/bin/python"),
     )
 }

@@ -203,8 +203,7 @@ def missing_images(backends: Iterable[str]) -> list[Missing]:
         row = BACKENDS[name]
         trouble = _image_trouble(row.image_ref)
         if trouble == "missing":
-            can_build = (row.build_context / "Dockerfile").is_file()
-            fix = f"lemctl images build {name}" if can_build else f"docker pull {row.image_ref}"
+            fix = f"lemctl images build {name}" if row.can_build else f"docker pull {row.image_ref}"
             gaps.append(Missing("image", row.image_ref, fix))
         elif trouble is not None:
             gaps.append(Missing("image", f"{row.image_ref} ({trouble})", "lemctl doctor"))
