@@ -6,8 +6,10 @@ import hashlib
 import math
 from pathlib import Path
 
+from lem_runner import load
+from lem_runner.backends import ConcurrentEngine, Engine
 from lem_runner.failures import BadRequestError
-from lem_runner.protocol import ContractError, MeasureSpec, Prompt, WorkloadSpec
+from lem_runner.protocol import LOAD_MODES, ContractError, MeasureSpec, Prompt, WorkloadSpec
 
 
 def read_prompts(workload: WorkloadSpec) -> list[Prompt]:
@@ -33,18 +35,68 @@ def read_prompts(workload: WorkloadSpec) -> list[Prompt]:
     return prompts
 
 
+def read_trace(workload: WorkloadSpec) -> list[float]:
+    """Recorded arrivals in seconds after the first; none for another load. A `BadRequestError` names what is wrong."""
+    if workload.mode != "trace":
+        return []
+    if workload.trace_path is None:
+        raise BadRequestError("workload: mode trace without a trace_path")
+    path = Path(workload.trace_path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BadRequestError(f"trace {path}: {error.strerror or error}; prepare it first") from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != workload.trace_sha256:
+        raise BadRequestError(f"trace {path}: its sha256 is {found}, asked for was {workload.trace_sha256}")
+    try:
+        return [float(line) for line in content.split()]
+    except ValueError as error:
+        raise BadRequestError(f"trace {path}: {error}") from error
+
+
 def check_workload(workload: WorkloadSpec) -> None:
     """Raise `BadRequestError` for numbers that make no work."""
     for name in ("prompts", "max_new_tokens", "batch_size"):
         value = getattr(workload, name)
         if type(value) is not int or value < 1:
             raise BadRequestError(f"workload: {name} is {value!r}, at least 1 is needed")
-    if workload.mode != "offline":
-        raise BadRequestError(f"workload: mode {workload.mode!r} is unknown; this runner has offline")
-    if workload.batching not in ("static", "dynamic"):
-        raise BadRequestError(f"workload: batching {workload.batching!r} is neither static nor dynamic")
+    if workload.mode not in LOAD_MODES:
+        raise BadRequestError(f"workload: mode {workload.mode!r} is unknown; this runner has {', '.join(LOAD_MODES)}")
+    if workload.batching not in ("static", "dynamic", "continuous"):
+        raise BadRequestError(f"workload: batching {workload.batching!r} is none of static, dynamic, continuous")
     if workload.output not in ("fixed", "natural"):
         raise BadRequestError(f"workload: output {workload.output!r} is neither fixed nor natural")
+    _check_load(workload)
+
+
+def _check_load(workload: WorkloadSpec) -> None:
+    concurrency = workload.concurrency
+    if workload.mode == "closed" and (type(concurrency) is not int or not 1 <= concurrency <= workload.prompts):
+        raise BadRequestError(f"workload: concurrency {concurrency!r} with {workload.prompts} prompts")
+    numbers = {"poisson": ("rate_per_s",), "gamma": ("rate_per_s", "burstiness")}.get(workload.mode, ())
+    for name in numbers:
+        value = getattr(workload, name)
+        if not isinstance(value, (int, float)) or not 0 < value < math.inf:
+            raise BadRequestError(f"workload: {name} is {value!r}, more than 0 is needed")
+
+
+def check_engine(workload: WorkloadSpec, measure: MeasureSpec, engine: Engine) -> None:
+    """Raise `BadRequestError` where this engine cannot serve this load, or not long enough to measure it."""
+    if not load.is_one_by_one(workload):
+        return
+    if not isinstance(engine, ConcurrentEngine):
+        wanted = workload.mode if workload.mode != "offline" else "continuous batching"
+        raise BadRequestError(f"workload: {wanted} needs an engine that takes requests while it works on others")
+    if workload.mode in load.OPEN_MODES or measure.window_s is not None:
+        return
+    target = min(load.in_flight_of(workload), engine.batch_limit())
+    least = load.fillings_of(workload) * target
+    if workload.prompts < least:
+        raise BadRequestError(
+            f"workload: {workload.prompts} prompts with {target} at a time; ramp and drain are cut off, so one pass "
+            f"needs at least {least}"
+        )
 
 
 def check_measure(measure: MeasureSpec) -> None:

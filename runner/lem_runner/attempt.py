@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lem_runner import records, workload
-from lem_runner.backends import Decoding, Engine
+from lem_runner import load, records, serving, workload
+from lem_runner.backends import ConcurrentEngine, Decoding, Engine
 from lem_runner.events import EventLog
 from lem_runner.progress import Progress
 from lem_runner.protocol import (
@@ -19,11 +20,12 @@ from lem_runner.protocol import (
     Prompt,
     RunSpec,
     WindowRecord,
+    counted_inside,
     requests_file,
     result_file,
     steady_file,
 )
-from lem_runner.records import BatchOutcome
+from lem_runner.records import BatchOutcome, Outcome
 
 #: One window per attempt; the files allow more.
 WINDOW = 0
@@ -45,7 +47,7 @@ class Attempt:
     progress: Progress
     is_stopped: Callable[[], bool]
     notes: list[str] = field(default_factory=list)
-    gauges: dict[str, float | None] = field(default_factory=dict)
+    trace_s: Sequence[float] = ()
 
     @property
     def decoding(self) -> Decoding:
@@ -59,15 +61,15 @@ class Attempt:
         warm = self._warm_up(folder / steady_file(self.name))
         self.log.emit("warm", warm, self.name)
         self.progress.enter("window")
-        window, batches = self._window()
-        self.log.emit("window_end", _window_end(window), self.name)
+        outcome = self._serve() if load.is_one_by_one(self.spec.workload) else self._window()
+        self.log.emit("window_end", _window_end(outcome.window), self.name)
         self.progress.enter("writing")
-        self._leave_result(folder, window, batches, warm)
+        self._leave_result(folder, outcome, warm)
 
     def _warm_up(self, released: Path) -> dict[str, Any]:
         warmup = self.spec.measure.warmup
-        schedule = workload.endless(self._lengths(), self.spec.workload, self.spec.seed)
         batch_s: list[float] = []
+        schedule = self._warmup_batches(batch_s)
         begin_ns = time.monotonic_ns()
         while (ended := workload.warmup_end(warmup, batch_s, not warmup.await_device or released.exists())) is None:
             batch = self._batch(next(schedule), len(batch_s))
@@ -76,59 +78,108 @@ class Attempt:
         duration_s = (time.monotonic_ns() - begin_ns) / 1e9
         return {"batches": len(batch_s), "duration_s": duration_s, "ended": ended, "batch_s": batch_s}
 
-    def _window(self) -> tuple[WindowRecord, list[BatchOutcome]]:
+    def _warmup_batches(self, batch_s: Sequence[float]) -> Iterator[Iterable[int]]:
+        """Batches of the window's shape; of a load without batches, as many requests as it keeps in flight."""
+        work = self.spec.workload
+        if not load.is_one_by_one(work):
+            yield from workload.endless(self._lengths(), work, self.spec.seed)
+            return
+        limit, rate_per_s = self._concurrent.batch_limit(), load.mean_rate_per_s(work, self.trace_s)
+        positions = itertools.cycle(range(len(self.prompts)))
+        while True:
+            size = load.warmup_size(work, limit, rate_per_s, batch_s)
+            yield list(itertools.islice(positions, size))
+
+    def _window(self) -> Outcome:
         window_ns = None if self.spec.measure.window_s is None else int(self.spec.measure.window_s * 1e9)
         schedule = workload.schedule(self._lengths(), self.spec.workload, self.spec.measure, self.spec.seed)
         batches: list[BatchOutcome] = []
-        self.engine.sync()
-        self.engine.gauges()
-        t_begin_ns = time.monotonic_ns()
-        self.log.emit("window_begin", {"window": WINDOW, "t_ns": t_begin_ns}, self.name)
+        t_begin_ns = self._begin_window()
         for positions in schedule:
             batches.append(self._batch(positions, len(batches)))
             if window_ns is not None and time.monotonic_ns() - t_begin_ns >= window_ns:
                 break
         self.engine.sync()
-        t_end_ns = time.monotonic_ns()
-        self.gauges = records.plain(self.engine.gauges())
-        window = records.window_record(WINDOW, t_begin_ns, t_end_ns, batches)
-        note = workload.repeat_note(window.requests, len(self.prompts))
+        window = records.window_record(WINDOW, t_begin_ns, time.monotonic_ns(), batches)
+        gauges = self._end_window(window.requests)
+        return Outcome(window, records.request_records(WINDOW, batches), gauges)
+
+    def _serve(self) -> Outcome:
+        """A load that hands requests over one by one; which part of it is the window is known when it is over."""
+        engine = self._concurrent
+        t_begin_ns = self._begin_window()
+        served_load = load.make_load(
+            self.spec.workload, self.spec.measure, engine.batch_limit(), self.trace_s, t_begin_ns
+        )
+        served = serving.serve(
+            engine,
+            served_load,
+            self.prompts,
+            self.decoding,
+            self.spec.seed,
+            lambda made: self.progress.add_batch(len(made.tokens)),
+            self._stop_if_asked,
+        )
+        self.engine.sync()
+        gauges = self._end_window(len(served))
+        span = served_load.span([one.ended for one in served])
+        requests = serving.request_records(WINDOW, served)
+        ended, tokens_in, tokens_out = counted_inside(requests, span.t_begin_ns, span.t_end_ns)
+        window = WindowRecord(WINDOW, span.t_begin_ns, span.t_end_ns, ended, ended, tokens_in, tokens_out)
+        return Outcome(window, requests, gauges, "by_token_time", span.facts)
+
+    @property
+    def _concurrent(self) -> ConcurrentEngine:
+        assert isinstance(self.engine, ConcurrentEngine), "admission.check_engine sees to it"
+        return self.engine
+
+    def _begin_window(self) -> int:
+        self.engine.sync()
+        self.engine.gauges()
+        t_begin_ns = time.monotonic_ns()
+        self.log.emit("window_begin", {"window": WINDOW, "t_ns": t_begin_ns}, self.name)
+        return t_begin_ns
+
+    def _end_window(self, requests: int) -> dict[str, float | None]:
+        note = workload.repeat_note(requests, len(self.prompts))
         if note is not None:
             self.notes.append(note)
-        return window, batches
+        gauges: dict[str, float | None] = records.plain(self.engine.gauges())
+        return gauges
 
-    def _batch(self, positions: Iterable[int], number: int) -> BatchOutcome:
+    def _stop_if_asked(self) -> None:
         if self.is_stopped():
             raise Stopped
+
+    def _batch(self, positions: Iterable[int], number: int) -> BatchOutcome:
+        self._stop_if_asked()
         prompts = [self.prompts[position] for position in positions]
         t_submit_ns = time.monotonic_ns()
         generated = self.engine.generate(prompts, self.decoding, self.spec.seed + number)
         self.progress.add_batch(sum(len(made.tokens) for made in generated))
         return BatchOutcome(prompts, t_submit_ns, generated)
 
-    def _leave_result(
-        self, folder: Path, window: WindowRecord, batches: list[BatchOutcome], warm: dict[str, Any]
-    ) -> None:
+    def _leave_result(self, folder: Path, outcome: Outcome, warm: dict[str, Any]) -> None:
         """Requests first, then the result: its presence is the success."""
         memory = records.plain(self.engine.memory())
         effective = records.plain(self.engine.effective())
-        requests = records.request_records(WINDOW, batches)
-        if self.is_stopped():
-            raise Stopped
-        lines = b"".join(record.encode() for record in requests)
+        self._stop_if_asked()
+        lines = b"".join(record.encode() for record in outcome.requests)
         requests_sha256 = records.publish(folder / requests_file(self.name), lines)
         result = AttemptResult(
             contract=CONTRACT_VERSION,
             attempt=self.name,
             engine_key=self.spec.engine_key,
-            windows=[window],
-            requests=len(requests),
+            windows=[outcome.window],
+            requests=len(outcome.requests),
             requests_sha256=requests_sha256,
             effective=effective,
             memory=memory,
             warmup=warm,
             notes=self.notes,
-            gauges=self.gauges,
+            gauges=outcome.gauges,
+            counting=outcome.counting,
+            load=outcome.load,
         )
         content = json.dumps(result.to_json(), separators=(",", ":"), allow_nan=False).encode() + b"\n"
         sha256 = records.publish(folder / result_file(self.name), content)
@@ -137,7 +188,7 @@ class Attempt:
             "sha256": sha256,
             "requests_file": requests_file(self.name),
             "requests_sha256": requests_sha256,
-            "requests": len(requests),
+            "requests": len(outcome.requests),
         }
         self.log.emit("result", data, self.name)
 

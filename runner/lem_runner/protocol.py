@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -57,6 +58,8 @@ StopReason = Literal["length", "eos", "stop", "cancelled", "error"]
 #: How requests reach the engine: batch after batch, so many at a time, at drawn moments, or at recorded ones.
 LoadMode = Literal["offline", "closed", "poisson", "gamma", "trace"]
 LOAD_MODES: tuple[LoadMode, ...] = ("offline", "closed", "poisson", "gamma", "trace")
+#: `whole_requests`: windows hold whole batches. `by_token_time`: requests overlap the edges, tokens count by time.
+Counting = Literal["whole_requests", "by_token_time"]
 Verb = Literal["run", "go", "cancel", "quit"]
 
 
@@ -91,16 +94,27 @@ class Warmup:
 
 @dataclass(frozen=True)
 class WorkloadSpec:
-    """The work of one run. `prompts_path` is a prepared prompt file as the runner sees it (in its own file system)."""
+    """The work of one run. `prompts_path` is a prepared prompt file as the runner sees it (in its own file system).
+
+    `offline`: batches of `batch_size`; with `continuous` so many in flight, as `closed` keeps `concurrency`. `poisson`
+    and `gamma`: arrivals drawn from `arrival_seed` at `rate_per_s`, `gamma` with the shape `burstiness` (1 is Poisson,
+    less is burstier). `trace`: arrivals from the prepared file `trace_path`, seconds after the first, one a line.
+    """
 
     prompts_path: str
     prompts_sha256: str
     prompts: int
     max_new_tokens: int
     output: Literal["fixed", "natural"]
-    mode: Literal["offline"]
-    batch_size: int
-    batching: Literal["static", "dynamic"] = "static"
+    mode: LoadMode
+    batch_size: int = 1
+    batching: Literal["static", "dynamic", "continuous"] = "static"
+    concurrency: int | None = None
+    rate_per_s: float | None = None
+    burstiness: float | None = None
+    trace_path: str | None = None
+    trace_sha256: str | None = None
+    arrival_seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -231,7 +245,8 @@ class Event:
 class RequestRecord:
     """What became of one inference request. Times are monotonic ns; None means that this engine does not tell.
 
-    `queue_s`, `prefill_s` and `cached_tokens` are the engine's own figures (`backends.Generated`).
+    `t_due_ns`: when a load with arrivals of its own wanted it submitted. `queue_s`, `prefill_s` and `cached_tokens` are
+    the engine's own figures (`backends.Generated`).
     """
 
     index: int
@@ -249,6 +264,7 @@ class RequestRecord:
     queue_s: float | None = None
     prefill_s: float | None = None
     cached_tokens: int | None = None
+    t_due_ns: int | None = None
 
     def encode(self) -> bytes:
         """One JSON line."""
@@ -265,7 +281,8 @@ class RequestRecord:
 
 @dataclass(frozen=True)
 class WindowRecord:
-    """One measured interval, closed at batch boundaries after device synchronisation."""
+    """One measured interval, closed at batch boundaries after device synchronisation; its counts are those of its
+    requests. Of a result that counts by token time, what `counted_inside` finds, and a batch for each request."""
 
     window: int
     t_begin_ns: int
@@ -280,7 +297,9 @@ class WindowRecord:
 class AttemptResult:
     """`<attempt>.result.json`: written to a temporary name, fsynced, renamed. Its presence is the success.
 
-    `gauges`: what the engine counted of itself over the window (`backends.Engine.gauges`).
+    `gauges`: what the engine counted of itself over the window (`backends.Engine.gauges`). `counting`: whether windows
+    hold whole requests, or requests overlap their edges. `load`: how the window of such a load was found, else empty
+    (`load.Span.facts`).
     """
 
     contract: int
@@ -294,6 +313,8 @@ class AttemptResult:
     warmup: dict[str, Any]
     notes: list[str] = field(default_factory=list)
     gauges: dict[str, float | None] = field(default_factory=dict)
+    counting: Counting = "whole_requests"
+    load: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON types."""
@@ -336,6 +357,21 @@ class Prompt:
         if ids_sha256(prompt.ids) != prompt.sha256:
             raise ContractError(f"prompt {prompt.index}: the token ids do not match their hash")
         return prompt
+
+
+def counted_inside(requests: Iterable[RequestRecord], t_begin_ns: int, t_end_ns: int) -> tuple[int, int, int]:
+    """(requests, prompt tokens, output tokens) of an interval, its begin included, its end not.
+
+    A request counts at its end, its prompt at the first token, an output token at its own time.
+    """
+    ended = tokens_in = tokens_out = 0
+    for request in requests:
+        ended += t_begin_ns <= request.t_end_ns < t_end_ns
+        if request.t_first_ns is not None and t_begin_ns <= request.t_first_ns < t_end_ns:
+            tokens_in += request.tokens_in
+        times_ns = request.token_ns or []
+        tokens_out += bisect_left(times_ns, t_end_ns) - bisect_left(times_ns, t_begin_ns)
+    return ended, tokens_in, tokens_out
 
 
 def requests_file(attempt: str) -> str:

@@ -6,13 +6,13 @@ import hashlib
 import math
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lem_runner.backends import Generated
 from lem_runner.failures import SessionFolderError
-from lem_runner.protocol import Prompt, RequestRecord, WindowRecord, ids_sha256
+from lem_runner.protocol import Counting, Prompt, RequestRecord, WindowRecord, ids_sha256
 
 
 @dataclass(frozen=True)
@@ -29,26 +29,43 @@ def request_records(window: int, batches: Iterable[BatchOutcome]) -> list[Reques
     records: list[RequestRecord] = []
     for number, batch in enumerate(batches):
         for prompt, made in zip(batch.prompts, batch.generated, strict=True):
-            records.append(
-                RequestRecord(
-                    index=len(records),
-                    window=window,
-                    batch=number,
-                    prompt_sha256=prompt.sha256,
-                    tokens_in=len(prompt.ids),
-                    tokens_out=len(made.tokens),
-                    t_submit_ns=batch.t_submit_ns,
-                    t_first_ns=made.t_first_ns,
-                    t_end_ns=made.t_end_ns,
-                    token_ns=made.token_ns,
-                    stop=made.stop,
-                    output_sha256=ids_sha256(made.tokens),
-                    queue_s=made.queue_s,
-                    prefill_s=made.prefill_s,
-                    cached_tokens=made.cached_tokens,
-                )
-            )
+            records.append(request_record(len(records), window, number, prompt, batch.t_submit_ns, made))
     return records
+
+
+def request_record(
+    index: int, window: int, batch: int, prompt: Prompt, t_submit_ns: int, made: Generated, t_due_ns: int | None = None
+) -> RequestRecord:
+    """What is kept of one request."""
+    return RequestRecord(
+        index=index,
+        window=window,
+        batch=batch,
+        prompt_sha256=prompt.sha256,
+        tokens_in=len(prompt.ids),
+        tokens_out=len(made.tokens),
+        t_submit_ns=t_submit_ns,
+        t_first_ns=made.t_first_ns,
+        t_end_ns=made.t_end_ns,
+        token_ns=made.token_ns,
+        stop=made.stop,
+        output_sha256=ids_sha256(made.tokens),
+        queue_s=made.queue_s,
+        prefill_s=made.prefill_s,
+        cached_tokens=made.cached_tokens,
+        t_due_ns=t_due_ns,
+    )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a window gave, ready to be written: `counting`, `load` and `gauges` as in `AttemptResult`."""
+
+    window: WindowRecord
+    requests: list[RequestRecord]
+    gauges: dict[str, float | None]
+    counting: Counting = "whole_requests"
+    load: dict[str, Any] = field(default_factory=dict)
 
 
 def window_record(window: int, t_begin_ns: int, t_end_ns: int, batches: list[BatchOutcome]) -> WindowRecord:

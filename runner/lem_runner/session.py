@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lem_runner import backends, processes, records, watch
-from lem_runner.admission import check_measure, check_workload, read_prompts
+from lem_runner.admission import check_engine, check_measure, check_workload, read_prompts, read_trace
 from lem_runner.attempt import Attempt, Stopped
 from lem_runner.backends import Engine
 from lem_runner.events import EventLog
@@ -149,7 +149,7 @@ class Session:
 
     def _prepare(self, name: str, spec: RunSpec) -> tuple[Attempt, dict[str, Any]]:
         """The attempt that can go, and the data of its `loaded` event."""
-        prompts = read_prompts(spec.workload)
+        prompts, trace_s = read_prompts(spec.workload), read_trace(spec.workload)
         self._progress.enter("loading")
         begin_s = time.monotonic()
         is_reused = self._is_loaded
@@ -158,6 +158,8 @@ class Session:
         attempt = Attempt(name, spec, prompts, engine, self._log, self._progress, lambda: self.is_stopped(name))
         if not processes.reset_peak_rss():
             attempt.notes.append("the host's memory peak is since the start of the session")
+        check_engine(spec.workload, spec.measure, engine)
+        attempt.trace_s = trace_s
         engine.admit(prompts, attempt.decoding)
         loaded = {
             "engine_key": spec.engine_key,

@@ -254,6 +254,11 @@ def test_a_sound_result_is_read(tmp_path: Path) -> None:
         ({"effective": {"x": float("nan")}}, "NaN is no JSON"),
         ({"requests_sha256": "0"}, "records of the requests are missing or not the ones"),
         ({"requests": 2}, "1 request records where the result counts 2"),
+        ({"windows": [{**result()["windows"][0], "tokens_out": 4}]}, "1 requests, 3 tokens recorded, 1, 4 counted"),
+        ({"counting": "by_token_time"}, "0 requests, 0 tokens recorded"),
+        ({"counting": "by_eye"}, "counting is 'by_eye'"),
+        ({"gauges": {"kv_cache_usage": "half"}}, "gauges must be numbers"),
+        ({"load": [1]}, "gauges and load must be objects"),
         ({"unheard": 1}, "unheard"),
     ],
 )

@@ -9,15 +9,18 @@ import hashlib
 import json
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from lem_runner.protocol import (
     AttemptResult,
     ContractError,
+    Counting,
     Event,
     RequestRecord,
+    counted_inside,
     requests_file,
     result_file,
 )
@@ -126,6 +129,12 @@ def _check_result(result: AttemptResult, attempt: str) -> None:
         raise ValueError("effective, memory and warmup must be objects")
     if not all(isinstance(note, str) for note in result.notes):
         raise ValueError("notes must be texts")
+    if result.counting not in get_args(Counting):
+        raise ValueError(f"counting is {result.counting!r}, none of {', '.join(get_args(Counting))}")
+    if not isinstance(result.gauges, dict) or not isinstance(result.load, dict):
+        raise ValueError("gauges and load must be objects")
+    if any(value is not None and type(value) not in (int, float) for value in result.gauges.values()):
+        raise ValueError("gauges must be numbers")
     for window in result.windows:
         if any(type(value) is not int or value < 0 for value in vars(window).values()):
             raise ValueError(f"window {window.window!r}: every field is a count or a time, not negative")
@@ -141,6 +150,11 @@ def _check_record(record: RequestRecord) -> None:
     times = [t for t in (record.t_first_ns, *(record.token_ns or ())) if t is not None]
     if any(type(t) is not int for t in times):
         raise ValueError(f"request {record.index!r}: token times must be whole numbers")
+    if list(record.token_ns or ()) != sorted(record.token_ns or ()):
+        raise ValueError(f"request {record.index!r}: token times must ascend")
+    told = (record.queue_s, record.prefill_s, record.cached_tokens, record.t_due_ns)
+    if any(value is not None and type(value) not in (int, float) for value in told):
+        raise ValueError(f"request {record.index!r}: what the engine tells must be numbers")
 
 
 def _requests(folder: Path, result: AttemptResult) -> list[RequestRecord]:
@@ -153,16 +167,23 @@ def _requests(folder: Path, result: AttemptResult) -> list[RequestRecord]:
             _check_record(record)
     except (ContractError, ValueError, TypeError) as error:
         raise RunFailed("bad_result", str(error)) from error
-    inside = [sum(1 for r in records if r.window == w.window) for w in result.windows]
-    if len(records) != result.requests or inside != [w.requests for w in result.windows]:
+    _check_sums(result, records)
+    return records
+
+
+def _check_sums(result: AttemptResult, records: Sequence[RequestRecord]) -> None:
+    """The windows' counts must be those of the records. Raises `RunFailed(bad_result)`."""
+    if len(records) != result.requests:
         raise RunFailed("bad_result", f"{len(records)} request records where the result counts {result.requests}")
     for window in result.windows:
-        tokens = sum(r.tokens_out for r in records if r.window == window.window)
-        if tokens != window.tokens_out:
-            raise RunFailed(
-                "bad_result", f"window {window.window}: {tokens} tokens recorded, {window.tokens_out} counted"
-            )
-    return records
+        own = [record for record in records if record.window == window.window]
+        if result.counting == "by_token_time":
+            requests, _, tokens = counted_inside(own, window.t_begin_ns, window.t_end_ns)
+        else:
+            requests, tokens = len(own), sum(record.tokens_out for record in own)
+        if (requests, tokens) != (window.requests, window.tokens_out):
+            recorded, counted = f"{requests} requests, {tokens} tokens", f"{window.requests}, {window.tokens_out}"
+            raise RunFailed("bad_result", f"window {window.window}: {recorded} recorded, {counted} counted")
 
 
 def _read(path: Path) -> bytes | None:

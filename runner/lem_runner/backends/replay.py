@@ -1,7 +1,8 @@
 """An engine without a model: a real process in real time whose tokens and durations follow from its parameters.
 
 It stands in where a real engine would cost too much (tests, rehearsals, `fault` for what goes wrong), and its name
-says so. The cost model: prefill is paid per prompt token of the batch, decoding per step whatever the batch.
+says so. The cost model: prefill is paid per prompt token of the batch, decoding per step whatever the batch. Requests
+that come one by one are batched continuously (`_continuous`), at the same cost.
 """
 
 from __future__ import annotations
@@ -11,15 +12,16 @@ import time
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from lem_runner.backends import Decoding, Engine, Generated
+from lem_runner.backends import ConcurrentEngine, Decoding, Engine, Generated
+from lem_runner.backends._continuous import StepServer
 from lem_runner.backends._faults import FAULT_PARAMETERS, Faults
 from lem_runner.failures import BadRequestError
 from lem_runner.parameters import Parameter, resolve
-from lem_runner.protocol import LoadMode, Prompt, RunSpec
+from lem_runner.protocol import LOAD_MODES, LoadMode, Prompt, RunSpec, StopReason
 
 PACKAGES: tuple[str, ...] = ()
 OWNS_CUDA: Literal["engine", "torch"] = "engine"
-LOADS: tuple[LoadMode, ...] = ("offline",)
+LOADS: tuple[LoadMode, ...] = LOAD_MODES
 
 #: The portable keys that every backend takes; here they name an engine or draw other tokens, there are no weights.
 _PORTABLE = [
@@ -36,6 +38,7 @@ _PARAMETERS = [
     Parameter("jitter", "float", 0.0, "engine", "relative standard deviation of each duration", minimum=0, maximum=1),
     Parameter("vocab", "int", 32000, "engine", "token ids are drawn below this", minimum=2),
     Parameter("max_model_len", "int", 131072, "engine", "longest prompt plus output, in tokens", minimum=1),
+    Parameter("max_num_seqs", "int", 256, "engine", "requests worked on together, one by one", minimum=1),
     Parameter("burn", "str", "sleep", "engine", "busy keeps one core at work", choices=("sleep", "busy")),
     *FAULT_PARAMETERS,
     Parameter("temperature", "float", 0.0, "sampling", "0: the seed changes nothing", minimum=0, maximum=10),
@@ -52,19 +55,24 @@ def describe() -> list[Parameter]:
     return list(_PARAMETERS)
 
 
-class ReplayEngine(Engine):
+class ReplayEngine(ConcurrentEngine):
     """See the module."""
 
     def __init__(self) -> None:
         self._set: dict[str, Any] = {}
         self._durations = random.Random(0)  # noqa: S311
         self._faults = Faults({})
+        self._server = StepServer(0.0, lambda _: 0.0, 1)
 
     def load(self, spec: RunSpec) -> None:
         """Wait `load_s`."""
         self._set = resolve(_PARAMETERS, "engine", spec.engine)
         self._durations = random.Random(spec.seed)  # noqa: S311
         self._faults = Faults(self._set)
+        decode_s = self._set["decode_ms_per_token"] / 1e3
+        self._server = StepServer(
+            self._set["prefill_ms_per_token"] / 1e3, lambda _: decode_s, self._set["max_num_seqs"], self._stretch
+        )
         self._faults.reach("load")
         self._spend(time.monotonic(), self._set["load_s"])
 
@@ -96,10 +104,33 @@ class ReplayEngine(Engine):
                 t_first_ns=steps_ns[0],
                 t_end_ns=steps_ns[len(tokens) - 1],
                 token_ns=steps_ns[: len(tokens)],
-                stop="length" if len(tokens) == decoding.max_new_tokens else "eos",
+                stop=_stop(tokens, decoding),
             )
             for tokens in outputs
         ]
+
+    def submit(self, request: int, prompt: Prompt, decoding: Decoding, seed: int) -> None:
+        """Queue one request; to the faults it is a batch."""
+        self._faults.reach_batch()
+        tokens = self._tokens(prompt, decoding, seed)
+        self._server.submit(request, time.monotonic_ns(), len(prompt.ids), tokens, _stop(tokens, decoding))
+
+    def finished(self, timeout_s: float) -> list[tuple[int, Generated]]:
+        """Work, step by step, until a request has ended or the time is over."""
+        until_ns = time.monotonic_ns() + round(timeout_s * 1e9)
+        while not (ended := self._server.advance(time.monotonic_ns())) and time.monotonic_ns() < until_ns:
+            step_end_ns = self._server.step_end_ns
+            self._wait(min(until_ns, until_ns if step_end_ns is None else step_end_ns) / 1e9)
+        return ended
+
+    def abandon(self) -> None:
+        """Forget what is in flight."""
+        self._server.drop()
+
+    def batch_limit(self) -> int:
+        """As set: `max_num_seqs`."""
+        limit: int = self._set["max_num_seqs"]
+        return limit
 
     def sync(self) -> None:
         """There is no device; the faults learn from it where the attempt is."""
@@ -120,12 +151,20 @@ class ReplayEngine(Engine):
 
     def _spend(self, since_s: float, duration_s: float) -> float:
         """Be busy or asleep until `duration_s` (with jitter) after `since_s`; returns that moment."""
-        if self._set["jitter"]:
-            duration_s *= max(0.0, self._durations.gauss(1.0, self._set["jitter"]))
-        until_s = since_s + duration_s
+        until_s = since_s + duration_s * self._stretch()
+        self._wait(until_s)
+        return until_s
+
+    def _stretch(self) -> float:
+        return max(0.0, self._durations.gauss(1.0, self._set["jitter"])) if self._set["jitter"] else 1.0
+
+    def _wait(self, until_s: float) -> None:
         if self._set["burn"] == "sleep":
             time.sleep(max(0.0, until_s - time.monotonic()))
         else:
             while time.monotonic() < until_s:
                 pass
-        return until_s
+
+
+def _stop(tokens: Sequence[int], decoding: Decoding) -> StopReason:
+    return "length" if len(tokens) == decoding.max_new_tokens else "eos"

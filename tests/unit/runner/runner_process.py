@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -199,7 +200,8 @@ def make_spec(folder: Path, **changes: Any) -> RunSpec:
         "batch_size": 4,
         "batching": "static",
     }
-    work.update({name: changes.pop(name) for name in list(changes) if name in work})
+    known = {field.name for field in fields(WorkloadSpec)}
+    work.update({name: changes.pop(name) for name in list(changes) if name in known})
     measure = MeasureSpec(
         window_s=changes.pop("window_s", None), warmup=changes.pop("warmup", Warmup(kind="one_batch"))
     )
