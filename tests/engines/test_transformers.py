@@ -152,8 +152,8 @@ def test_effective_configuration_is_read_back(random_llama: RunnerProcess, tmp_p
     [
         ({"max_new_tokens": 120}, "128 positions"),
         ({"sampling": {"max_new_tokens": 3}}, "the workload sets"),
-        ({"sampling": {"top_pp": 0.5}}, "nearest: 'top_p'"),
-        ({"sampling": {"top_p": 1.5}}, "above 1"),
+        ({"sampling": {"top_pp": 0.5}}, "did you mean top_p"),
+        ({"sampling": {"top_p": 1.5}}, "at most 1"),
         ({"sampling": {"penalty_alpha": 0.6}}, "model hub"),
     ],
 )

@@ -27,6 +27,8 @@ MAY_IMPORT = {
     "simulate": {"daemon", "store", "campaign", "engines", "measure", "thermal", "judge"},
     "cli": {"daemon", "report", "store", "campaign", "engines", "measure", "thermal", "judge", "simulate"},
 }
+#: Of the runner, what the controller shares: plain values and pure functions. Everything else runs in the runner alone.
+SHARED = {"protocol", "prompts", "parameters", "portable"}
 #: A library that only one place may import.
 ONLY_IN = {
     "sqlite3": ("store/",),
@@ -95,6 +97,16 @@ def test_the_runner_imports_nothing_of_the_controller() -> None:
         for path in _python_files(RUNNER)
         for module, _ in _imported(path)
         if module.split(".")[0] == "lemctl"
+    ]
+    assert not wrong
+
+
+def test_the_controller_shares_only_values_and_pure_functions_with_the_runner() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}: {module}"
+        for path in _python_files(CONTROLLER)
+        for module, _ in _imported(path)
+        if module.startswith("lem_runner.") and module.split(".")[1] not in SHARED
     ]
     assert not wrong
 

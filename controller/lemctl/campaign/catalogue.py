@@ -6,40 +6,18 @@ Reads `images/<backend>/params.json` with nothing heavy installed, and checks sc
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from lemctl.campaign.keys import listed, nearest
+from lem_runner.parameters import Parameter, misplaced
+from lemctl.campaign.keys import nearest
 
-_OPTIONAL = re.compile(r"(?:typing\.)?Optional\[(.*)\]")
-_LITERAL = re.compile(r"(?:typing\.)?Literal\[(.*)\]")
-_TYPES: Mapping[str, tuple[tuple[type, ...], str]] = {
-    "int": ((int,), "a whole number"),
-    "float": ((int, float), "a number"),
-    "bool": ((bool,), "true or false"),
-    "str": ((str,), "text"),
-    "list": ((list,), "a list"),
-    "tuple": ((list,), "a list"),
-    "dict": ((dict,), "a mapping"),
-}
+__all__ = ["Catalogue", "Drift", "Parameter", "drift", "load_catalogue", "read_catalogue"]
 
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """One parameter of an engine. `group` is `engine` or `sampling`; `type` as the engine's own signature says it."""
-
-    name: str
-    type: str
-    default: Any
-    group: str
-    stability: str
-    choices: tuple[Any, ...] | None = None
-    minimum: float | None = None
-    maximum: float | None = None
-    doc: str = ""
+#: Parameters of these labels may change or vanish with the next version of the engine.
+UNSETTLED = ("prototype", "deprecated")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +27,67 @@ class Catalogue:
     backend: str
     engine_version: str | None
     parameters: Mapping[tuple[str, str], Parameter]
+    #: Where it comes from, where that is not the installed engine itself.
+    source: str = ""
+
+    @property
+    def engine(self) -> str:
+        """`vllm 0.32.0`."""
+        return f"{self.backend} {self.engine_version}" if self.engine_version else self.backend
+
+    def find(self, group: str, name: str) -> Parameter | None:
+        """A parameter, or the key `NAME.KEY` inside a mapping."""
+        head, _, rest = name.partition(".")
+        found = self.parameters.get((group, head))
+        if found is None or not rest:
+            return found
+        return next((field for field in found.fields if field.name == rest), None)
 
     def mistake(self, group: str, name: str, value: Any) -> str | None:
         """What is wrong with `name: value`, or None."""
-        parameter = self.parameters.get((group, name))
-        if parameter is None:
-            names = [known for found, known in self.parameters if found == group]
-            engine = f"{self.backend} {self.engine_version}" if self.engine_version else self.backend
-            return f"{engine} has no {group} parameter {name!r}{nearest(name, names)}"
-        return _mistake(parameter, value)
+        parameter = self.find(group, name)
+        if parameter is not None:
+            return parameter.mistake(value)
+        known = [f"{each.name}.{key.name}" for each in self.group(group) for key in each.fields if "." in name]
+        known += [each.name for each in self.group(group)]
+        return f"{self.engine} has no {group} parameter {name!r}{nearest(name, known)}"
 
     def normal(self, group: str, name: str, value: Any) -> Any:
-        """A checked value in the parameter's own type: `1` for a float is `1.0`, so that both hash alike."""
-        is_int = isinstance(value, int) and not isinstance(value, bool)
-        return float(value) if is_int and set(_alternatives(self.parameters[group, name].type)) == {"float"} else value
+        """A checked value in the parameter's own type."""
+        parameter = self.find(group, name)
+        return value if parameter is None else parameter.normal(value)
+
+    def unsettled(self, group: str, name: str) -> str | None:
+        """A sentence on a parameter that the engine itself does not call settled; None for the others."""
+        parameter = self.find(group, name)
+        if parameter is None or parameter.stability not in UNSETTLED:
+            return None
+        words = "is deprecated" if parameter.stability == "deprecated" else f"is a {parameter.stability}"
+        return f"{words} in {self.engine}: another version may lack it"
+
+    def misplaced(self, group: str, values: Mapping[str, Any]) -> tuple[str, str] | None:
+        """(name, reason) of the first of `values` that does not exist beside the others; None where all do."""
+        rows = self.group(group)
+        whole = {row.name: values.get(row.name, row.default) for row in rows}
+        for row in rows:
+            if row.name in values and (reason := misplaced(row, whole)) is not None:
+                return row.name, reason
+        return None
+
+    def group(self, group: str) -> list[Parameter]:
+        """The parameters of one group, in the engine's order."""
+        return [parameter for (found, _), parameter in self.parameters.items() if found == group]
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """One difference between a catalogue and what an installed engine says."""
+
+    group: str
+    name: str
+    what: Literal["only in the catalogue", "only in the engine", "differs"]
+    catalogue: str = ""
+    engine: str = ""
 
 
 def load_catalogue(images: Path, backend: str) -> Catalogue | None:
@@ -71,68 +96,40 @@ def load_catalogue(images: Path, backend: str) -> Catalogue | None:
     if not path.is_file():
         return None
     try:
-        body = json.loads(path.read_text("utf-8"))
-        parameters = {}
-        for row in body["parameters"]:
-            choices = row.get("choices")
-            parameters[row["group"], row["name"]] = Parameter(
-                name=row["name"],
-                type=row["type"],
-                default=row.get("default"),
-                group=row["group"],
-                stability=row.get("stability", ""),
-                choices=tuple(choices) if choices is not None else None,
-                minimum=row.get("minimum"),
-                maximum=row.get("maximum"),
-                doc=row.get("doc", ""),
-            )
-        return Catalogue(backend, body["engine_version"], parameters)
+        return read_catalogue(path.read_text("utf-8"), backend)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"the catalogue {path} cannot be read: {error!r}") from error
 
 
-def _mistake(parameter: Parameter, value: Any) -> str | None:
-    if value is None:
-        takes_none = parameter.default is None or "None" in parameter.type or "Optional" in parameter.type
-        return None if takes_none else "must have a value"
-    if parameter.choices is not None and not any(_same(value, choice) for choice in parameter.choices):
-        near = nearest(value, [c for c in parameter.choices if isinstance(c, str)]) if isinstance(value, str) else ""
-        return f"found {value!r}; allowed: {listed(map(str, parameter.choices))}{near}"
-    if parameter.choices is None and (wanted := _wrong_type(parameter.type, value)):
-        return f"must be {wanted}, found {value!r}"
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        if parameter.minimum is not None and value < parameter.minimum:
-            return f"must be at least {parameter.minimum}, found {value}"
-        if parameter.maximum is not None and value > parameter.maximum:
-            return f"must be at most {parameter.maximum}, found {value}"
-    return None
+def read_catalogue(text: str, backend: str) -> Catalogue:
+    """What `describe` printed. Raises `ValueError`, `KeyError` or `TypeError` where it is something else."""
+    body = json.loads(text)
+    rows = [Parameter.from_json(row) for row in body["parameters"]]
+    return Catalogue(
+        backend, body["engine_version"], {(row.group, row.name): row for row in rows}, body.get("source", "")
+    )
 
 
-def _same(value: Any, choice: Any) -> bool:
-    """Equal, and not merely as True equals 1."""
-    return value == choice and isinstance(value, bool) == isinstance(choice, bool)
+def drift(catalogue: Catalogue, engine: Catalogue) -> list[Drift]:
+    """Every parameter that the two do not describe alike, in the catalogue's order, the engine's own last."""
+    found = []
+    for (group, name), row in catalogue.parameters.items():
+        other = engine.parameters.get((group, name))
+        if other is None:
+            found.append(Drift(group, name, "only in the catalogue"))
+        elif row != other:
+            changed = _changed(row.to_json(), other.to_json())
+            found.append(Drift(group, name, "differs", _said(row, changed), _said(other, changed)))
+    for group, name in engine.parameters:
+        if (group, name) not in catalogue.parameters:
+            found.append(Drift(group, name, "only in the engine"))
+    return found
 
 
-def _wrong_type(written: str, value: Any) -> str | None:
-    """What the value should be, where none of the types written fits; None where one fits or the type is unknown."""
-    wanted = []
-    for name in _alternatives(written):
-        known = _TYPES.get(name.partition("[")[0].strip().lower())
-        if known is None:
-            return None
-        types, words = known
-        if isinstance(value, types) and (bool in types or not isinstance(value, bool)):
-            return None
-        wanted.append(words)
-    return " or ".join(dict.fromkeys(wanted)) or None
+def _changed(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    return [key for key in dict.fromkeys([*one, *other]) if one.get(key) != other.get(key)]
 
 
-def _alternatives(written: str) -> list[str]:
-    text = written.strip()
-    if _LITERAL.fullmatch(text):
-        return ["?"]
-    if found := _OPTIONAL.fullmatch(text):
-        text = found[1]
-    if text.startswith(("Union[", "typing.Union[")):
-        text = text.partition("[")[2].removesuffix("]").replace(", ", " | ")
-    return [part.strip() for part in text.split(" | ") if part.strip() not in ("None", "NoneType")]
+def _said(row: Parameter, keys: Iterable[str]) -> str:
+    body = row.to_json()
+    return ", ".join(f"{key} {json.dumps(body.get(key), ensure_ascii=False)}" for key in keys)

@@ -5,13 +5,14 @@ What comes out is checked key by key and value by value; `plan.plan` expands it,
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from lemctl.campaign.catalogue import Catalogue
 from lemctl.campaign.keys import get, has, listed, nearest
 from lemctl.campaign.layers import Source, file_layer, merged, override_layer
 from lemctl.campaign.messages import translated
@@ -44,6 +45,7 @@ class CampaignFile:
     source: Source
     warnings: tuple[str, ...]
     max_runs: int
+    catalogue: Callable[[str], Catalogue | None]
 
     @property
     def name(self) -> str:
@@ -137,9 +139,10 @@ def loads(
         backend, key = unused[0]
         raise source.error(f"no experiment of this campaign uses the backend {backend}", key)
     warnings += [f"{key} is left out: no experiment uses the backend {backend}" for backend, key in unused]
+    warnings += check.warnings
     _check_gate(settings, source)
     raw = {**tree, **raw_scoped, "sweep": swept}
-    return CampaignFile(settings, base, scoped, sweep, raw, source, tuple(warnings), max_runs)
+    return CampaignFile(settings, base, scoped, sweep, raw, source, tuple(warnings), max_runs, surroundings.catalogue)
 
 
 def _layered(

@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from lem_runner.parameters import nearest
 
-def nearest(name: str, allowed: Iterable[str]) -> str:
-    """` (did you mean X?)`, or nothing where no name is near."""
-    import difflib  # only where there is a mistake to explain
-
-    near = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.6)
-    return f"; did you mean {near[0]}?" if near else ""
+__all__ = ["copied", "get", "has", "listed", "nearest", "put"]
 
 
 def listed(names: Iterable[str], at_most: int = 12) -> str:

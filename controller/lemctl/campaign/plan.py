@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from lem_runner import portable
 from lemctl.campaign.file import CampaignFile
 from lemctl.campaign.order import ordered
 from lemctl.campaign.references import model_name
@@ -18,6 +19,11 @@ from lemctl.campaign.sweep import Axis, Inclusion, Match
 from lemctl.campaign.values import SECTIONS
 
 Engine = tuple[str, str, str]
+
+_LATER = {
+    "engine": ("max_model_len", "tensor_parallel", "pipeline_parallel", "prefix_caching"),
+    "sampling": ("min_p", "repetition_penalty"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +64,7 @@ class _Collector:
 
     def __init__(self, campaign: CampaignFile):
         self.campaign = campaign
-        self.writer = SectionWriter(campaign.base, campaign.scoped, campaign.source)
+        self.writer = SectionWriter(campaign.base, campaign.scoped, campaign.source, campaign.catalogue)
         self.found: dict[str, Experiment] = {}
         self.engines: list[Engine] = []
         self.models: dict[str, str] = {}
@@ -101,13 +107,26 @@ def plan(campaign: CampaignFile) -> Plan:
         settings = campaign.settings
         queue = ordered(settings.order, collector.engines, cycles, settings.seed, settings.reload_each_block)
         runs = tuple(PlannedRun(experiment, cycle, position) for position, (experiment, cycle) in enumerate(queue))
-    document = _document(campaign)
     experiments = tuple(collector.found.values())
+    document = _document(campaign)
+    if limits := _largest_batches(experiments):
+        document["largest_batch"] = limits
     # Whom it is told to is no part of what is done.
     done = {**{key: value for key, value in document.items() if key != "notify"}, "description": ""}
     identity = {"document": done, "experiments": list(collector.found)}
     digest = hashlib.sha256(canonical(identity).encode()).hexdigest()[:16]
     return Plan(campaign.name, document, experiments, runs, digest, _warnings(campaign, collector))
+
+
+def _largest_batches(experiments: Sequence[Experiment]) -> dict[str, int]:
+    """The most requests in flight that this campaign asks of each engine that has a limit of its own."""
+    found: dict[str, int] = {}
+    for each in experiments:
+        load = each.spec["workload"]["load"]
+        batch = load.get("concurrency") or load.get("batch_size")
+        if batch and portable.limits(each.backend, batch):
+            found[each.backend] = max(batch, found.get(each.backend, 0))
+    return found
 
 
 def engine_of(experiment: Experiment) -> tuple[str, int, int]:
@@ -240,6 +259,15 @@ def _warnings(campaign: CampaignFile, collector: _Collector) -> tuple[str, ...]:
     return tuple(warnings)
 
 
+def _said(base: Mapping[str, Any]) -> dict[str, Any]:
+    """The base without portable parameters that say nothing and that earlier versions did not know: the plan of a
+    campaign keeps its hash, so that a newer lemctl goes on with it."""
+    said = dict(base)
+    for section, names in _LATER.items():
+        said[section] = {name: value for name, value in base[section].items() if name not in names or value}
+    return said
+
+
 def _document(campaign: CampaignFile) -> dict[str, Any]:
     """The normalised campaign, JSON-able; durations end in `_s`."""
     settings = campaign.settings
@@ -263,7 +291,7 @@ def _document(campaign: CampaignFile) -> dict[str, Any]:
         },
         "breaker": {"consecutive": settings.breaker.consecutive},
         "gpus": list(settings.gpus) if settings.gpus is not None else None,
-        "base": {**campaign.base, "scoped": {name: dict(groups) for name, groups in campaign.scoped.items()}},
+        "base": {**_said(campaign.base), "scoped": {name: dict(groups) for name, groups in campaign.scoped.items()}},
         "sweep": campaign.raw["sweep"],
         "exclude": settings.exclude,
         "include": settings.include,

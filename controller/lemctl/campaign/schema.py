@@ -138,6 +138,14 @@ class Engine(Section):
     dtype: Dtype = Field(
         default="auto", description="Precision of weights and activations. `auto`: as the model was saved."
     )
+    max_model_len: int | None = Field(
+        default=None, ge=1, description="Longest prompt plus output in tokens. Unset: the engine's own."
+    )
+    tensor_parallel: int | None = Field(default=None, ge=1, description="GPUs that share each layer.")
+    pipeline_parallel: int | None = Field(default=None, ge=1, description="GPUs that each hold some layers.")
+    prefix_caching: bool = Field(
+        default=False, description="Keep the cache of a prompt's beginning for later requests that begin alike."
+    )
 
 
 class Sampling(Section):
@@ -147,6 +155,8 @@ class Sampling(Section):
     temperature: float | None = Field(default=None, gt=0, le=100, description="With `do_sample: true` only.")
     top_p: float | None = Field(default=None, gt=0, le=1, description="With `do_sample: true` only.")
     top_k: int | None = Field(default=None, ge=1, description="With `do_sample: true` only.")
+    min_p: float | None = Field(default=None, ge=0, le=1, description="With `do_sample: true` only.")
+    repetition_penalty: float | None = Field(default=None, gt=0, le=100, description="1 changes nothing.")
     seed: Seed = Field(default=0, description="Seed of the engine's random numbers.")
 
 

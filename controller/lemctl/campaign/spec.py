@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lem_runner import portable
+from lemctl.campaign.catalogue import Catalogue
 from lemctl.campaign.layers import Source
 from lemctl.campaign.values import Assignment
 
@@ -41,8 +43,14 @@ class Section:
 class SectionWriter:
     """Builds sections from the campaign's own values and an experiment's assignments."""
 
-    def __init__(self, base: Mapping[str, Any], scoped: Mapping[str, Mapping[str, Mapping[str, Any]]], source: Source):
-        self.base, self.scoped, self.source = base, scoped, source
+    def __init__(
+        self,
+        base: Mapping[str, Any],
+        scoped: Mapping[str, Mapping[str, Mapping[str, Any]]],
+        source: Source,
+        catalogue: Callable[[str], Catalogue | None],
+    ):
+        self.base, self.scoped, self.source, self.catalogue = base, scoped, source, catalogue
         self._known: dict[tuple[str, str], Section] = {}
 
     def section(self, name: str, backend: str, assignments: Iterable[Assignment]) -> Section:
@@ -55,6 +63,8 @@ class SectionWriter:
             values = _assigned(values, assignment.path[1:], assignment.value)
         try:
             spec = _BUILDERS[name](values)
+            if name in ("engine", "sampling"):
+                self._check_for(backend, name, spec)
         except SectionError as error:
             swept = f"sweep.{error.key}"
             key = swept if swept in self.source.lines else error.key
@@ -62,6 +72,16 @@ class SectionWriter:
         text = canonical(spec)
         # Equal sections are one object, so that identity tells whether two experiments share an engine.
         return self._known.setdefault((name, text), Section(values, spec, text))
+
+    def _check_for(self, backend: str, part: Any, spec: Mapping[str, Any]) -> None:
+        """Refuse what this engine lacks, or lacks beside the other values."""
+        if (gap := portable.lacking(backend, part, spec)) is not None:
+            name, reason = gap
+            raise SectionError(f"{part}.{name}", f"{backend} cannot do this: {reason}")
+        catalogue = self.catalogue(backend)
+        wrong = catalogue and catalogue.misplaced(part, portable.translated(backend, part, spec))
+        if wrong:
+            raise SectionError(f"{backend}.{part}.{wrong[0]}", wrong[1])
 
 
 def experiment_hash(backend: str, parts: Mapping[str, Section]) -> str:
@@ -102,13 +122,15 @@ def _model(values: Any) -> Any:
 
 
 def _engine(values: dict[str, Any]) -> dict[str, Any]:
-    return values
+    # What says nothing is left out, so that an experiment keeps its name when a portable parameter is added.
+    unsaid = {row.name: row.default for row in portable.TABLE if row.part == "engine"}
+    return {name: value for name, value in values.items() if name not in unsaid or value != unsaid[name]}
 
 
 def _sampling(values: dict[str, Any]) -> dict[str, Any]:
     spec = {name: value for name, value in values.items() if value is not None}
     if not spec.get("do_sample"):
-        for name in ("temperature", "top_p", "top_k"):
+        for name in ("temperature", "top_p", "top_k", "min_p"):
             if name in spec:
                 raise SectionError(f"sampling.{name}", "has no effect without sampling.do_sample: true")
     return spec

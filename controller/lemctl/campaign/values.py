@@ -62,6 +62,7 @@ class Checker:
 
     def __init__(self, surroundings: Surroundings, source: Source):
         self.surroundings, self.source = surroundings, source
+        self.warnings: list[str] = []
         self._adapters: dict[str, TypeAdapter[Any]] = {}
 
     def assignments(self, key: str, values: Sequence[Any], places: Sequence[str]) -> list[Assignment]:
@@ -113,16 +114,23 @@ class Checker:
             )
         if reason := catalogue.mistake(group, name, value):
             raise self.source.error(reason, place)
+        if note := catalogue.unsettled(group, name):
+            self._warn(f"{backend}.{group}.{name} {note}")
         return catalogue.normal(group, name, value)
+
+    def _warn(self, text: str) -> None:
+        if text not in self.warnings:
+            self.warnings.append(text)
 
     def _scoped(
         self, key: str, backend: str, rest: str, values: Sequence[Any], places: Sequence[str]
     ) -> list[Assignment]:
         group, _, name = rest.partition(".")
-        if group not in _GROUPS or not name or "." in name:
+        if group not in _GROUPS or not name or name.count(".") > 1:
             raise self.source.error(f"write {backend}.engine.NAME or {backend}.sampling.NAME", places[0])
+        path = (group, *name.split("."))
         return [
-            Assignment(key, backend, (group, name), self.parameter(backend, group, name, value, place), value)
+            Assignment(key, backend, path, self.parameter(backend, group, name, value, place), value)
             for value, place in zip(values, places, strict=True)
         ]
 

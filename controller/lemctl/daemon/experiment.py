@@ -28,7 +28,7 @@ from lemctl.daemon.instruments import (
 from lemctl.daemon.judging import Judged, judge_attempt
 from lemctl.daemon.lanes import EngineNeed, Lane, OpenSession, engine_parts
 from lemctl.daemon.retries import after_failure, after_interruption
-from lemctl.daemon.specs import Located, run_spec
+from lemctl.daemon.specs import Located, configuration, reported, resolved, run_spec
 from lemctl.daemon.tale import Tale
 from lemctl.engines.backends import BACKENDS
 from lemctl.engines.events import Finished
@@ -93,6 +93,7 @@ def _attempt(run: QueuedRun, lane: Lane, world: World, cancel: Cancel, attempt: 
     document, spec = run.campaign.document, run.spec
 
     tale.phase("starting")
+    parameters = resolved(spec, document)
     need = engine_need(run, lane, world)
     unloaded = _deep_idle(run, lane, cancel, tale)
     opened = lane.engine(need, cancel)
@@ -103,7 +104,11 @@ def _attempt(run: QueuedRun, lane: Lane, world: World, cancel: Cancel, attempt: 
             sessions.add_environment(tx, attempt.id, kind, digest, text, lane.clock)
 
     tale.phase("loading")
-    runner_spec = run_spec(spec, world.locate(spec), lane.executor.path_of, need.key, lane.instruments.watches_warmup)
+    asked = configuration(spec, parameters)
+    tale.note({"configuration": asked})
+    runner_spec = run_spec(
+        spec, parameters, world.locate(spec), lane.executor.path_of, need.key, lane.instruments.watches_warmup
+    )
     loaded = opened.session.load(attempt.uuid, runner_spec, cancel, tale.on_event)
     opened.is_loaded = True
 
@@ -130,12 +135,13 @@ def _attempt(run: QueuedRun, lane: Lane, world: World, cancel: Cancel, attempt: 
     watched = _with_host_energy(watched, finished, opened, lane, cancel)
 
     tale.phase("judging")
+    asked["reported"] = reported(finished.result.effective)
     tale.note(_facts(opened, loaded, finished, gate))
     baselines = [unloaded, before, after]
     _keep_baselines(lane, attempt, baselines)
     peaks = lane.instruments.peaks(str(finished.result.effective.get("dtype", "")))
     watched = replace(watched, quantities={**peaks, **watched.quantities})
-    judged = judge_attempt(spec, world.model_config(spec), finished, gate, baselines, watched, host)
+    judged = judge_attempt(spec, world.model_config(spec), finished, gate, baselines, watched, host, asked)
     tale.judged = judged
     tale.note({"latency": judged.latency})
     return judged
@@ -145,7 +151,8 @@ def engine_need(run: QueuedRun, lane: Lane, world: World) -> EngineNeed:
     """What this run asks of its lane. Raises `RunFailed` where the place cannot be named (no engine, no image)."""
     document, spec = run.campaign.document, run.spec
     backend = BACKENDS[spec["backend"]]
-    key, parts = engine_parts(spec, lane.executor.identity(backend), world.runner_hash, lane.gpus)
+    engine = resolved(spec, document).engine
+    key, parts = engine_parts(spec, engine, lane.executor.identity(backend), world.runner_hash, lane.gpus)
     block = run.cycle if document["reload_each_block"] else None
     return EngineNeed(backend, key, parts, document["isolation"], block, Limits(**document["timeouts"]))
 

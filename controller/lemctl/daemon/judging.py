@@ -9,6 +9,7 @@ from typing import Any
 from lemctl.daemon.counting import count_work
 from lemctl.daemon.instruments import BaselineRecord, GateRecord, Watched, baseline_quantity
 from lemctl.engines.events import Finished
+from lemctl.judge.configuration import compared, suspicions
 from lemctl.judge.measured import Absent, Energy, Measured
 from lemctl.judge.metrics import METRICS, evaluate
 from lemctl.judge.speed_metrics import latency_distributions
@@ -39,9 +40,11 @@ def judge_attempt(
     baselines: Sequence[BaselineRecord],
     watched: Watched,
     host: Mapping[str, Any],
+    configuration: Mapping[str, Any],
 ) -> Judged:
     """Every metric and every finding of one attempt. `spec` is the experiment's, `config` its model's, if at hand.
 
+    `configuration` is what was resolved and what the engine reports.
     `host` is evidence that no meter of the device gives: steps of the clock, suspends.
     """
     result = finished.result
@@ -53,7 +56,8 @@ def judge_attempt(
         baselines={name: baseline_quantity(list(baselines), name) for name in ("b0", "b1", "b2")},
         **{"peak_memory_bytes": _peak_memory(result.memory), **work, **watched.quantities},  # type: ignore[arg-type]
     )
-    findings = judge(_evidence(spec, finished, gate, watched, host))
+    differences = compared(configuration["resolved"], configuration["reported"])
+    findings = judge(_evidence(spec, finished, gate, watched, host)) + suspicions(differences)
     rows = [
         MetricRow(name, None, METRICS[name].unit, reason=figure.reason)
         if isinstance(figure, Absent)
@@ -68,6 +72,7 @@ def judge_attempt(
         ],
         rows,
         [FindingRow(f.code, f.severity, f.text) for f in findings]
+        + [FindingRow("configuration", "INFO", d.text) for d in differences if not d.is_grave]
         + [FindingRow("note", "INFO", note) for note in result.notes],
         latency_distributions(measured),
     )

@@ -169,13 +169,13 @@ class Lane:
 
 
 def engine_parts(
-    spec: dict[str, Any], place: dict[str, Any], runner_hash: str, gpus: tuple[str, ...]
+    spec: dict[str, Any], engine: dict[str, Any], place: dict[str, Any], runner_hash: str, gpus: tuple[str, ...]
 ) -> tuple[str, dict[str, Any]]:
-    """(key, what it is made of): backend, model, engine parameters, where it runs, the runner, the GPUs."""
+    """(key, what it is made of): backend, model, resolved engine parameters, where it runs, the runner, the GPUs."""
     parts = {
         "backend": spec["backend"],
         "model": spec["model"],
-        "engine": spec["engine"],
+        "engine": engine,
         "runner": runner_hash,
         "gpus": list(gpus),
         **place,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from lem_runner import portable
 from lem_runner.protocol import MeasureSpec, ModelRef, RunSpec, Warmup, WorkloadSpec
 
 
@@ -28,8 +30,50 @@ class Located(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Resolved:
+    """What is handed to the engine, in its own names."""
+
+    engine: dict[str, Any]
+    sampling: dict[str, Any]
+
+
+def resolved(spec: Mapping[str, Any], document: Mapping[str, Any]) -> Resolved:
+    """The experiment's parameters in its engine's names, with the limits that follow from the campaign `document`."""
+    backend = spec["backend"]
+    largest: int | None = document.get("largest_batch", {}).get(backend)
+    limits = portable.limits(backend, largest) if largest else {}
+    return Resolved(
+        {**limits, **portable.translated(backend, "engine", spec["engine"])},
+        # The seed is the runner's own: it seeds every engine alike, whatever the engine calls it.
+        portable.translated(
+            backend, "sampling", {name: value for name, value in spec["sampling"].items() if name != "seed"}
+        ),
+    )
+
+
+def configuration(spec: Mapping[str, Any], parameters: Resolved) -> dict[str, Any]:
+    """What an attempt keeps of its parameters: as the campaign says them, and as they are handed to the engine."""
+    return {
+        "declared": {"engine": spec["engine"], "sampling": spec["sampling"]},
+        "resolved": {"engine": parameters.engine, "sampling": parameters.sampling},
+        "reported": None,
+    }
+
+
+def reported(effective: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The parameters that the engine says it runs with, in its own names; None where it tells of none."""
+    found = effective.get("reported")
+    return dict(found) if isinstance(found, Mapping) else None
+
+
 def run_spec(
-    spec: dict[str, Any], located: Located, path_of: Callable[[Path], str], engine_key: str, watched: bool = False
+    spec: dict[str, Any],
+    parameters: Resolved,
+    located: Located,
+    path_of: Callable[[Path], str],
+    engine_key: str,
+    watched: bool = False,
 ) -> RunSpec:
     """The command that makes the runner do this experiment once.
 
@@ -46,9 +90,8 @@ def run_spec(
             path=None if located.model_path is None else path_of(located.model_path),
             config=model["config"],
         ),
-        engine=spec["engine"],
-        # The seed is the runner's own: it seeds every engine alike, whatever the engine calls it.
-        sampling={name: value for name, value in spec["sampling"].items() if name != "seed"},
+        engine=parameters.engine,
+        sampling=parameters.sampling,
         workload=WorkloadSpec(
             prompts_path=path_of(located.prompts),
             prompts_sha256=located.prompts_sha256,

@@ -89,7 +89,11 @@ class Engine(ABC):
         return {}
 
     def effective(self) -> dict[str, Any]:
-        """What the engine really runs with, read back from it. JSON types."""
+        """What the engine really runs with, read back from it. JSON types.
+
+        `reported` in it holds `engine` and `sampling`: the parameters by their own names, each as the loaded engine
+        tells it, not as it was given. What the engine does not tell is left out.
+        """
         return {}
 
     def close(self) -> None:  # noqa: B027 - optional

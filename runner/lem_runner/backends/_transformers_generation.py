@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from lem_runner.backends import Decoding
-from lem_runner.failures import BadRequestError
 from lem_runner.parameters import Parameter, TypeName, check
 
-#: Fields of GenerationConfig that cannot be set, and why. What is named nowhere here is offered.
+#: Fields of GenerationConfig that cannot be set, and why. What is named nowhere here can be.
 _WORKLOAD = "the workload sets the length and the number of outputs"
 _OUTPUTS = "it changes what generate returns, not what it computes"
 _ASSISTANT = "there is no assistant model"
@@ -62,7 +61,6 @@ NOT_OFFERED: dict[str, str] = {
     ),
     "compile_config": "set the engine parameters compile and compile_mode",
     "continuous_batching_config": "requests are run in batches",
-    "transformers_version": "it is not a parameter",
 }
 #: These are settings of the engine: another cache is another engine.
 _CACHE_FIELDS = ("use_cache", "cache_implementation", "cache_config", "max_cache_len", "prefill_chunk_size")
@@ -99,14 +97,16 @@ class SpecialTokens:
 
 
 def generation_parameters() -> list[Parameter]:
-    """Every offered field of the installed GenerationConfig."""
+    """Every field of the installed GenerationConfig; those that cannot be set with the reason."""
     from transformers import GenerationConfig
 
     config = GenerationConfig()
     documented = {name: _type_name(kind) for name, kind, _ in _DOCUMENTED.findall(GenerationConfig.__doc__ or "")}
     defaults = library_defaults()
     return [
-        _parameter(name, documented.get(name, "any"), defaults.get(name)) for name in vars(config) if _is_offered(name)
+        _parameter(name, documented.get(name, "any"), defaults.get(name))
+        for name in vars(config)
+        if not name.startswith("_") and name != "transformers_version"
     ]
 
 
@@ -162,6 +162,13 @@ def in_force(config: Any) -> dict[str, Any]:
     return {name: value for name, value in merged.items() if name in always or _is_offered(name)}
 
 
+def told(in_force: Mapping[str, Any], engine: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What is in force by group: `generate` takes settings of the engine too."""
+    of_engine = {name: value for name, value in in_force.items() if name in _CACHE_FIELDS}
+    of_request = {name: value for name, value in in_force.items() if name not in _CACHE_FIELDS}
+    return {"engine": {**engine, **of_engine}, "sampling": of_request}
+
+
 def set_by_model(own: Any) -> dict[str, Any]:
     """What the model's generation_config.json would have changed, had it been applied."""
     defaults = library_defaults()
@@ -178,13 +185,10 @@ def cache_settings(engine: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_offered(name: str) -> bool:
-    return not name.startswith("_") and name not in NOT_OFFERED
+    return not name.startswith("_") and name not in NOT_OFFERED and name != "transformers_version"
 
 
 def _check(given: Mapping[str, Any]) -> None:
-    for name in given:
-        if name in NOT_OFFERED:
-            raise BadRequestError(f"sampling parameter {name!r} cannot be set: {NOT_OFFERED[name]}")
     known = {parameter.name: parameter for parameter in generation_parameters() if parameter.group == "sampling"}
     check(known, "sampling", given)
 
@@ -199,7 +203,8 @@ def _parameter(name: str, kind: TypeName, default: Any) -> Parameter:
         default, doc = None, "unset: true exactly when temperature (0 means greedy), top_k, top_p or the like is set"
     group: Any = "engine" if name in _CACHE_FIELDS else "sampling"
     kind = _UNDOCUMENTED_TYPES.get(name, kind)
-    return Parameter(name, kind, default, group, doc, "unknown", minimum=minimum, maximum=maximum)
+    refused = NOT_OFFERED.get(name, "")
+    return Parameter(name, kind, default, group, doc, "unknown", minimum=minimum, maximum=maximum, refused=refused)
 
 
 def _type_name(documented: str) -> TypeName:

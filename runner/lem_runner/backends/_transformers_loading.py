@@ -172,6 +172,12 @@ def _given(settings: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {name: settings[name] for name in names if settings[name] is not None}
 
 
+def told(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the engine's parameters that the loaded model and torch tell of themselves."""
+    read_back = ("dtype", "attn_implementation", "num_threads", "deterministic", "float32_matmul_precision")
+    return {name: facts[name] for name in read_back if name in facts}
+
+
 def model_facts(model: Any) -> dict[str, Any]:
     """What was really loaded, read back from the model. `dtype` is that of most weights."""
     import torch

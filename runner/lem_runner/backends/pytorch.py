@@ -148,9 +148,11 @@ class TransformersEngine(Engine):
         """What was loaded and, once an attempt is admitted, how it decodes."""
         facts = {"backend": "pytorch", **self._facts, "engine": dict(self._settings)}
         facts["model_generation_ignored"] = self._ignored
+        told = {"engine": loading.told(self._facts), "sampling": {}}
         if self._config is not None:
             facts["generation"] = generation.in_force(self._config)
-        return facts
+            told = generation.told(facts["generation"], told["engine"])
+        return {**facts, "reported": told}
 
     def close(self) -> None:
         """Drop the model and give its memory back."""

@@ -60,6 +60,7 @@ class ReplayEngine(ConcurrentEngine):
 
     def __init__(self) -> None:
         self._set: dict[str, Any] = {}
+        self._sampling: dict[str, Any] = {}
         self._durations = random.Random(0)  # noqa: S311
         self._faults = Faults({})
         self._server = StepServer(0.0, lambda _: 0.0, 1)
@@ -78,7 +79,7 @@ class ReplayEngine(ConcurrentEngine):
 
     def admit(self, prompts: Sequence[Prompt], decoding: Decoding) -> None:
         """Refuse what is longer than `max_model_len`."""
-        resolve(_PARAMETERS, "sampling", decoding.sampling)
+        self._sampling = resolve(_PARAMETERS, "sampling", decoding.sampling)
         longest = max(len(prompt.ids) for prompt in prompts) + decoding.max_new_tokens
         if longest > self._set["max_model_len"]:
             raise BadRequestError(
@@ -139,7 +140,12 @@ class ReplayEngine(ConcurrentEngine):
     def effective(self) -> dict[str, Any]:
         """The parameters as set; no dtype, for there are no weights."""
         self._faults.reach_result()
-        return {"backend": "replay", "device": "none", "engine": dict(self._set)}
+        return {
+            "backend": "replay",
+            "device": "none",
+            "engine": dict(self._set),
+            "reported": {"engine": dict(self._set), "sampling": dict(self._sampling)},
+        }
 
     def _tokens(self, prompt: Prompt, decoding: Decoding, seed: int) -> list[int]:
         is_sampled = bool(decoding.sampling.get("do_sample") or decoding.sampling.get("temperature"))

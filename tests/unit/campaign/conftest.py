@@ -18,15 +18,15 @@ CATALOGUES: dict[str, list[dict[str, Any]]] = {
         {"name": "attn_implementation", "type": "str", "default": None, "group": "engine", "stability": "stable",
          "choices": ["eager", "sdpa"]},
         {"name": "dtype", "type": "str", "default": "auto", "group": "engine", "stability": "stable"},
-        {"name": "max_memory", "type": "dict[str, str] | None", "default": None, "group": "engine", "stability": ""},
+        {"name": "max_memory", "type": "dict", "default": None, "group": "engine", "stability": ""},
         {"name": "num_beams", "type": "int", "default": 1, "group": "sampling", "stability": "stable", "minimum": 1},
     ],
     "vllm": [
         {"name": "gpu_memory_utilization", "type": "float", "default": 0.9, "group": "engine", "stability": "stable",
          "minimum": 0, "maximum": 1},
-        {"name": "max_num_seqs", "type": "Optional[int]", "default": None, "group": "engine", "stability": "stable"},
-        {"name": "mode", "type": "Literal['a', 'b']", "default": "a", "group": "engine", "stability": "prototype"},
-        {"name": "limits", "type": "Union[int, list[int]]", "default": 1, "group": "engine", "stability": "prototype"},
+        {"name": "max_num_seqs", "type": "int", "default": None, "group": "engine", "stability": "stable"},
+        {"name": "mode", "type": "any", "default": "a", "group": "engine", "stability": "prototype"},
+        {"name": "limits", "type": "int | list[int]", "default": 1, "group": "engine", "stability": "prototype"},
     ],
 }  # fmt: skip
 

@@ -75,13 +75,13 @@ def test_message_is_one_capped_line_and_traceback_keeps_its_end() -> None:
 @pytest.mark.parametrize(
     ("parameter", "value", "text"),
     [
-        (Parameter("p", "int", 1, "engine"), True, "not of type int"),
-        (Parameter("p", "int", 1, "engine"), 1.0, "not of type int"),
-        (Parameter("p", "int", 1, "engine"), None, "not of type int"),
+        (Parameter("p", "int", 1, "engine"), True, "must be a whole number, found true"),
+        (Parameter("p", "int", 1, "engine"), 1.0, "must be a whole number, found 1.0"),
+        (Parameter("p", "int", 1, "engine"), None, "must have a value"),
         (Parameter("p", "float", 1.0, "engine"), float("nan"), "finite"),
-        (Parameter("p", "float", 1.0, "engine", minimum=0), -1, "below 0"),
-        (Parameter("p", "float", 1.0, "engine", maximum=1), 2, "above 1"),
-        (Parameter("p", "str", "a", "engine", choices=("a", "b")), "c", "none of a, b"),
+        (Parameter("p", "float", 1.0, "engine", minimum=0), -1, "at least 0"),
+        (Parameter("p", "float", 1.0, "engine", maximum=1), 2, "at most 1"),
+        (Parameter("p", "str", "a", "engine", choices=("a", "b")), "c", "found 'c'; allowed: a, b"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(parameter: Parameter, value: object, text: str) -> None:

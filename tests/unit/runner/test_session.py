@@ -186,7 +186,7 @@ def test_an_attempt_is_made_once(runner: RunnerProcess, tmp_path: Path) -> None:
         ({"max_new_tokens": 200_000}, "max_model_len"),
         ({"window_s": 0.0}, "window_s"),
         ({"backend": "none-such"}, "none-such"),
-        ({"sampling": {"temperatur": 1.0}}, "nearest: 'temperature'"),
+        ({"sampling": {"temperatur": 1.0}}, "did you mean temperature"),
     ],
 )
 def test_a_run_that_cannot_be_is_a_bad_request_that_names_it(
