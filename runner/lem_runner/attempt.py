@@ -134,6 +134,7 @@ class Attempt:
         return self.engine
 
     def _begin_window(self) -> int:
+        self.engine.forget_prompts()
         self.engine.sync()
         self.engine.gauges()
         t_begin_ns = time.monotonic_ns()

@@ -247,6 +247,8 @@ class RequestRecord:
 
     `t_due_ns`: when a load with arrivals of its own wanted it submitted. `queue_s`, `prefill_s` and `cached_tokens` are
     the engine's own figures (`backends.Generated`).
+    `output_ids` are the new token ids, the end token included where one was made: what `tokens_out` counts, and
+    `output_sha256` hashes.
     """
 
     index: int
@@ -265,6 +267,7 @@ class RequestRecord:
     prefill_s: float | None = None
     cached_tokens: int | None = None
     t_due_ns: int | None = None
+    output_ids: list[int] | None = None
 
     def encode(self) -> bytes:
         """One JSON line."""

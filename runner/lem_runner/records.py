@@ -54,6 +54,7 @@ def request_record(
         prefill_s=made.prefill_s,
         cached_tokens=made.cached_tokens,
         t_due_ns=t_due_ns,
+        output_ids=made.tokens,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Literal
@@ -26,7 +27,10 @@ from lemctl.store.moves import (
     to_cooling,
     to_running,
 )
+from lemctl.store.sessions import NewSession, add_environment, attach
+from lemctl.store.sessions import begin as begin_session
 from lemctl.store.status import Failed, Queued
+from lemctl.store.works import WorkRow, add_work
 
 BEGIN = datetime(2026, 1, 5, 22, 0, tzinfo=UTC)
 BOOT = "00000000-0000-0000-0000-00000000b007"
@@ -100,15 +104,32 @@ class Night:
         verdict: Literal["VALID", "SUSPECT"] = "VALID",
         took_s: float = 10.0,
         figures: Mapping[str, float] | None = None,
+        work: WorkRow | None = None,
+        gpus: tuple[str, ...] = (),
+        commit: str | None = None,
     ) -> None:
         """A run ends with a result; `figures` replaces single values of `FIGURES`."""
         attempt = self.begin(run)
+        self._surround(attempt, gpus, commit)
         self.clock.advance(took_s - 2.0)
         findings = (
             [FindingRow("warmup_capped", "SUSPECT", "the warm-up reached its limit")] if verdict == "SUSPECT" else []
         )
         with self.store.transaction() as tx:
+            if work is not None:
+                add_work(tx, attempt.id, work)
             end_ok(tx, attempt, self.clock, verdict, [self._window()], metric_rows(figures), findings)
+
+    def _surround(self, attempt: Attempt, gpus: tuple[str, ...], commit: str | None) -> None:
+        """The session and the project of an attempt, where they are to matter."""
+        with self.store.transaction() as tx:
+            if gpus:
+                engine = json.dumps({"gpus": list(gpus)})
+                new = NewSession(attempt.uuid, "host-1", "gpu", "replay", "local", "engine", "key", engine, BOOT)
+                attach(tx, attempt.id, begin_session(tx, new, self.clock))
+            if commit is not None:
+                document = json.dumps({"commit": commit})
+                add_environment(tx, attempt.id, "project", f"project-{commit}", document, self.clock)
 
     def fail(self, run: int, fault: FaultKind, message: str, detail: str = "", retry: bool = False) -> None:
         """A run's attempt fails; with `retry` the run is queued again."""

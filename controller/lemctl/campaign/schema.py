@@ -130,6 +130,11 @@ class Workload(Section):
         description="`fixed`: every request makes exactly `max_new_tokens`. `natural`: it may end earlier.",
     )
     load: Load = Field(default_factory=Load, description="How requests reach the engine.")
+    prefix_cache_hits: Share | None = Field(
+        default=None,
+        description="Share of the prompt tokens that a prefix cache may serve; above it a result is INVALID. "
+        "Default: none.",
+    )
 
 
 class Engine(Section):

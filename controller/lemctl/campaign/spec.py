@@ -155,6 +155,7 @@ def _workload(values: dict[str, Any]) -> dict[str, Any]:
             "workload.load.batch_size",
             f"a batch of {load['batch_size']} is never reached with {values['prompts']} prompts",
         )
+    declared = values["prefix_cache_hits"]
     return {
         "dataset": {**dataset, "input_len": input_len},
         "prompts": values["prompts"],
@@ -163,6 +164,8 @@ def _workload(values: dict[str, Any]) -> dict[str, Any]:
         "max_new_tokens": values["max_new_tokens"],
         "output": values["output"],
         "load": {"mode": load["mode"], "batch_size": load["batch_size"], "batching": load["batching"]},
+        # Only where something is declared, so that the hash of an experiment that declares nothing stays what it was.
+        **({} if declared is None else {"prefix_cache_hits": declared}),
     }
 
 

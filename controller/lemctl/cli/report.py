@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -56,10 +57,13 @@ def read_report(store: Store, name: str | None, *, every: bool = False, include_
     from lemctl.judge.stopping import read_until
     from lemctl.report.cells import cells_of
     from lemctl.report.columns import REPORT_METRICS
+    from lemctl.report.comparison import COMPARED, backend_pairs, compare, work_groups
     from lemctl.report.document import Report
     from lemctl.store.queries import campaign_document, find_campaign
+    from lemctl.store.read_comparison import Selection, measurements
     from lemctl.store.read_results import campaign_results, campaign_surroundings
     from lemctl.store.read_status import faults
+    from lemctl.store.works import read_outputs
 
     connection = store.connection
     campaign = find_campaign(connection, name)
@@ -67,6 +71,9 @@ def read_report(store: Store, name: str | None, *, every: bool = False, include_
     results = campaign_results(connection, campaign.id, None if every else REPORT_METRICS)
     rule = read_until(document.get("cycles"))
     until = None if rule is None else rule[1]
+    chosen = Selection("campaign", campaign.label, campaign.id)
+    measured = measurements(connection, chosen, COMPARED, include_suspect)
+    letters, differences = work_groups(measured)
     return Report(
         campaign=campaign,
         preset=document.get("preset"),
@@ -75,4 +82,7 @@ def read_report(store: Store, name: str | None, *, every: bool = False, include_
         faults=faults(connection, campaign.id),
         database=str(home().database),
         include_suspect=include_suspect,
+        comparisons=compare(backend_pairs(measured), COMPARED, partial(read_outputs, connection)),
+        work=letters,
+        work_differences=differences,
     )

@@ -34,7 +34,7 @@ from lemctl.engines.backends import BACKENDS
 from lemctl.engines.events import Finished
 from lemctl.engines.session import Limits, RunnerDied
 from lemctl.errors import CancelledByPerson, CannotGoOn, FaultKind, Interrupted, Locked, PersonsMistake, RunFailed
-from lemctl.store import moves, read_runs, samples, sessions
+from lemctl.store import moves, read_runs, samples, sessions, works
 from lemctl.store.campaigns import QueuedRun, skip_cycles
 from lemctl.store.moves import Attempt
 from lemctl.store.status import Cancelled, Skipped
@@ -106,9 +106,8 @@ def _attempt(run: QueuedRun, lane: Lane, world: World, cancel: Cancel, attempt: 
     tale.phase("loading")
     asked = configuration(spec, parameters)
     tale.note({"configuration": asked})
-    runner_spec = run_spec(
-        spec, parameters, world.locate(spec), lane.executor.path_of, need.key, lane.instruments.watches_warmup
-    )
+    located = world.locate(spec)
+    runner_spec = run_spec(spec, parameters, located, lane.executor.path_of, need.key, lane.instruments.watches_warmup)
     loaded = opened.session.load(attempt.uuid, runner_spec, cancel, tale.on_event)
     opened.is_loaded = True
 
@@ -141,7 +140,7 @@ def _attempt(run: QueuedRun, lane: Lane, world: World, cancel: Cancel, attempt: 
     _keep_baselines(lane, attempt, baselines)
     peaks = lane.instruments.peaks(str(finished.result.effective.get("dtype", "")))
     watched = replace(watched, quantities={**peaks, **watched.quantities})
-    judged = judge_attempt(spec, world.model_config(spec), finished, gate, baselines, watched, host, asked)
+    judged = judge_attempt(spec, located, world.model_config(spec), finished, gate, baselines, watched, host, asked)
     tale.judged = judged
     tale.note({"latency": judged.latency})
     return judged
@@ -256,6 +255,7 @@ def _save(lane: Lane, attempt: Attempt, judged: Judged, tale: Tale) -> None:
     tale.phase("writing")
     with lane.store.transaction() as tx:
         moves.note_facts(tx, attempt.id, tale.facts())
+        works.add_work(tx, attempt.id, judged.work)
         moves.end_ok(tx, attempt, lane.clock, judged.verdict, judged.windows, judged.metrics, judged.findings)
 
 

@@ -8,13 +8,17 @@ from typing import Any
 
 from lemctl.daemon.counting import count_work
 from lemctl.daemon.instruments import BaselineRecord, GateRecord, Watched, baseline_quantity
+from lemctl.daemon.specs import Located
 from lemctl.engines.events import Finished
 from lemctl.judge.configuration import compared, suspicions
+from lemctl.judge.equivalence import cache_hits, kept_outputs, work_of
 from lemctl.judge.measured import Absent, Energy, Measured
 from lemctl.judge.metrics import METRICS, evaluate
 from lemctl.judge.speed_metrics import latency_distributions
 from lemctl.judge.verdict import Evidence, Verdict, judge, worst
+from lemctl.judge.work import is_inside
 from lemctl.store.moves import FindingRow, MetricRow, WindowRow
+from lemctl.store.works import WorkRow
 
 #: A window of a minute or more must hold so many ticks of the energy counter.
 MIN_TICKS, LONG_WINDOW_S = 30, 60.0
@@ -30,10 +34,12 @@ class Judged:
     findings: list[FindingRow]
     latency: dict[str, dict[str, Any]]
     """The distributions of the latencies, by name."""
+    work: WorkRow
 
 
 def judge_attempt(
     spec: dict[str, Any],
+    located: Located,
     config: Mapping[str, Any] | None,
     finished: Finished,
     gate: GateRecord,
@@ -75,7 +81,30 @@ def judge_attempt(
         + [FindingRow("configuration", "INFO", d.text) for d in differences if not d.is_grave]
         + [FindingRow("note", "INFO", note) for note in result.notes],
         latency_distributions(measured),
+        _work(spec, located, finished, measured),
     )
+
+
+def _work(spec: dict[str, Any], located: Located, finished: Finished, measured: Measured) -> WorkRow:
+    """What the windows did, for comparisons; the outputs only where they are to be the same again."""
+    by_time = measured.counting == "by_token_time"
+    counted = [r for r in finished.requests if not by_time or is_inside(r.t_end_ns, measured)]
+    is_greedy = _is_greedy(spec["sampling"])
+    work = work_of(
+        counted,
+        pool_sha256=located.prompts_sha256,
+        tokenizer=located.tokenizer,
+        effective=finished.result.effective,
+        gauges=finished.result.gauges,
+        is_greedy=is_greedy,
+    )
+    return WorkRow(work.to_json(), kept_outputs(counted) if is_greedy else ())
+
+
+def _is_greedy(sampling: Mapping[str, Any]) -> bool:
+    """One token a step, always the likeliest: no sampling under any engine's name, and no beams."""
+    draws = sampling.get("do_sample") or sampling.get("temperature")
+    return not draws and sampling.get("num_beams", 1) == 1 and not sampling.get("use_beam_search")
 
 
 def _evidence(
@@ -97,6 +126,8 @@ def _evidence(
         requests_of_wrong_length=(
             sum(1 for r in answered if r.tokens_out != workload["max_new_tokens"]) if fixed else None
         ),
+        cache_hit_rate=cache_hits(finished.requests, result.gauges),
+        cache_hit_declared=workload.get("prefix_cache_hits") or 0.0,
         gate_capped=gate.start_state == "warm",
         warmup_capped=result.warmup.get("ended") == "capped",
         headline_estimated=_is_estimated(watched),

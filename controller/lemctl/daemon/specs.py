@@ -29,6 +29,11 @@ class Located(Protocol):
         """Hash of that file."""
         ...
 
+    @property
+    def tokenizer(self) -> str | None:
+        """What its token ids belong to (`lem_runner.prompts.tokenizer_identity`)."""
+        ...
+
 
 @dataclass(frozen=True)
 class Resolved:

@@ -21,6 +21,7 @@ from lem_runner.protocol import (
     Event,
     RequestRecord,
     counted_inside,
+    ids_sha256,
     requests_file,
     result_file,
 )
@@ -152,9 +153,25 @@ def _check_record(record: RequestRecord) -> None:
         raise ValueError(f"request {record.index!r}: token times must be whole numbers")
     if list(record.token_ns or ()) != sorted(record.token_ns or ()):
         raise ValueError(f"request {record.index!r}: token times must ascend")
-    told = (record.queue_s, record.prefill_s, record.cached_tokens, record.t_due_ns)
+    told = (record.queue_s, record.prefill_s, record.t_due_ns)
     if any(value is not None and type(value) not in (int, float) for value in told):
         raise ValueError(f"request {record.index!r}: what the engine tells must be numbers")
+    if record.output_ids is not None:
+        _check_output(record, record.output_ids)
+    if record.cached_tokens is not None and not _is_count(record.cached_tokens):
+        raise ValueError(f"request {record.index!r}: cached_tokens is {record.cached_tokens!r}")
+
+
+def _check_output(record: RequestRecord, ids: list[int]) -> None:
+    """Output tokens are counted again here, from the ids: no engine's own count is believed."""
+    if not all(_is_count(token) for token in ids):
+        raise ValueError(f"request {record.index!r}: its output ids must be whole numbers, not negative")
+    if len(ids) != record.tokens_out or ids_sha256(ids) != record.output_sha256:
+        raise ValueError(f"request {record.index!r}: {len(ids)} output ids are not the {record.tokens_out} told of")
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 0
 
 
 def _requests(folder: Path, result: AttemptResult) -> list[RequestRecord]:

@@ -32,6 +32,7 @@ class Located:
     model_path: Path | None
     prompts: Path
     prompts_sha256: str
+    tokenizer: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,13 +143,13 @@ def locate(spec: Mapping[str, Any], settings: Settings) -> Located:
     folder = model_path(spec["model"], settings)
     if not has_model(folder):
         raise RunFailed("infra", f"the model is no longer in {folder}; `lemctl images prefetch FILE` fetches it")
-    wanted = PromptSet.of(spec["workload"])
-    path = prompt_path(wanted, tokenizer_of(spec["model"], settings), settings)
+    wanted, tokenizer = PromptSet.of(spec["workload"]), tokenizer_of(spec["model"], settings)
+    path = prompt_path(wanted, tokenizer, settings)
     try:
         meta = json.loads(path.with_suffix(".meta.json").read_text("utf-8"))
         if not path.exists():
             raise FileNotFoundError(path)
-        return Located(folder, path, str(meta["sha256"]))
+        return Located(folder, path, str(meta["sha256"]), tokenizer)
     except (OSError, ValueError, KeyError) as error:
         raise RunFailed(
             "infra", f"the prompts ({wanted.label}) are not in {path}; `lemctl images prefetch FILE` prepares them"

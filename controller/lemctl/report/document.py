@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from lemctl.report.cells import Cell
+from lemctl.report.comparison import Pair
 from lemctl.store.queries import CampaignRow
 from lemctl.store.read_status import FaultCount
 
@@ -22,6 +23,11 @@ class Report:
     faults: Sequence[FaultCount]
     database: str
     include_suspect: bool
+    comparisons: Sequence[Pair] = ()
+    """Backend against backend, where nothing else differs."""
+    work: Mapping[str, str] = field(default_factory=dict)
+    """experiment -> letter: those of one letter did the same work. Empty where all did."""
+    work_differences: Sequence[str] = ()
 
     @property
     def is_simulated(self) -> bool:
@@ -38,6 +44,8 @@ class Report:
             "surroundings": self.surroundings,
             "experiments": [cell.to_json() for cell in self.cells],
             "absent": absent_reasons(self.cells),
+            "comparisons": [pair.to_json() for pair in self.comparisons],
+            "work": {"experiments": dict(self.work), "differences": list(self.work_differences)},
             "failures": [fault.to_json() for fault in self.faults],
             "database": self.database,
         }

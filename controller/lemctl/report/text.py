@@ -8,6 +8,7 @@ from typing import Any
 from lemctl.lines import plural
 from lemctl.report.cells import Cell, CellFigure
 from lemctl.report.columns import COLUMNS, Column
+from lemctl.report.comparison_text import NOTE, comparison_text
 from lemctl.report.document import Report, absent_reasons
 from lemctl.report.figures import ABSENT, axis_names, axis_value, number
 from lemctl.report.table import Paint, clipped, table
@@ -16,6 +17,8 @@ from lemctl.report.table import Paint, clipped, table
 ENGINE_PACKAGES = ("torch", "transformers", "vllm", "tensorrt_llm")
 GAIN_NOTE = "a power sensor's gain is off by about ±5 % per board; it cancels only between runs on the same GPU"
 MESSAGE_WIDTH = 90
+#: So many kinds of work are told apart in words.
+MOST_DIFFERENCES = 6
 
 
 def text_report(report: Report, *, in_depth: bool = False, paint: Paint | None = None, width: int | None = None) -> str:
@@ -28,7 +31,8 @@ def text_report(report: Report, *, in_depth: bool = False, paint: Paint | None =
         left_out.append(may_leave.pop())
         columns.remove(left_out[-1])
         body = _main_table(report, columns, paint)
-    parts = ["\n".join(_header(report)), body, "\n".join(_footer(report, left_out, width))]
+    parts = ["\n".join(_header(report)), body, comparison_text(report.comparisons)]
+    parts.append("\n".join(_footer(report, left_out, width)))
     if in_depth:
         parts.insert(2, "\n\n".join(_depth(cell) for cell in report.cells))
     return "\n\n".join(part for part in parts if part)
@@ -77,12 +81,15 @@ def _main_table(report: Report, columns: Sequence[Column], paint: Paint | None) 
     keys = list(dict.fromkeys(key for cell in report.cells for key in cell.axes))
     names = axis_names(keys)
     lead = [names[key] for key in keys] or ["backend"]
-    header = [*lead, "n", *(header for column in columns for header in _headers(column)), "verdicts"]
+    # A letter only where there is more than one: rows of different letters did not do the same work.
+    work = ["work"] if report.work else []
+    header = [*lead, "n", *(header for column in columns for header in _headers(column)), *work, "verdicts"]
     rows = [
         [
             *([axis_value(cell.axes.get(key)) for key in keys] or [cell.backend]),
             f"{cell.counted}/{cell.planned}",
             *(text for column in columns for text in _texts(column, cell.figures[column.metric])),
+            *([report.work.get(cell.experiment, ABSENT)] if work else []),
             _verdicts(cell, report.include_suspect),
         ]
         for cell in report.cells
@@ -165,6 +172,7 @@ def _footer(report: Report, left_out: Sequence[Column], width: int | None) -> It
         yield f"adaptive   {saved} of at most {runs} were not needed; intervals are widened for looking repeatedly"
     if any(figure.n == 1 for cell in report.cells for figure in cell.figures.values()):
         yield "           a single run has no interval"
+    yield from _work(report)
     yield from _absences(report)
     if any(cell.figures["energy_per_output_token"].mean is not None for cell in report.cells):
         yield f"energy     {GAIN_NOTE}"
@@ -175,6 +183,18 @@ def _footer(report: Report, left_out: Sequence[Column], width: int | None) -> It
         names = ", ".join(column.header for column in reversed(left_out))
         yield f"not shown  {names}: the terminal has {width} columns; `lemctl report | less -S` has all"
     yield f"database   {report.database}"
+
+
+def _work(report: Report) -> Iterator[str]:
+    if report.comparisons:
+        yield f"ratios     {NOTE}"
+    told = report.work_differences[:MOST_DIFFERENCES]
+    if told:
+        yield "work       rows of different letters did not do the same work"
+    for said in told:
+        yield f"           {said}"
+    if (more := len(report.work_differences) - len(told)) > 0:
+        yield f"           and {plural(more, 'letter')} more"
 
 
 def _absences(report: Report) -> Iterator[str]:

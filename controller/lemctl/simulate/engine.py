@@ -171,7 +171,8 @@ class SimulatedSession:
         rows = []
         for n in range(size):
             index = (batch * size + n) % spec.workload.prompts
-            tokens = count if spec.workload.output == "fixed" else self._rng.randint(1, count)
+            # A prompt's natural length is its own, whichever engine serves it.
+            tokens = count if spec.workload.output == "fixed" else random.Random(index).randint(1, count)  # noqa: S311
             rows.append(
                 RequestRecord(
                     index, 0, batch, ids_sha256([index]), PROMPT_TOKENS, tokens, submit_ns, first_ns, end_ns, None,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lem_runner.protocol import canonical_json
 from lemctl.clock import SimulatedClock
 from lemctl.daemon.experiment import World
 from lemctl.daemon.lanes import Lane
@@ -35,12 +38,14 @@ if TYPE_CHECKING:
 ANOTHER = "another simulation was started"
 
 
+@dataclass(frozen=True)
 class _Nowhere:
-    """Nothing is read from disk in a simulation."""
+    """Nothing is read from disk in a simulation; its prompts are named by what would choose them."""
 
+    prompts_sha256: str
     model_path = None
     prompts = Path("/simulated/prompts.jsonl")
-    prompts_sha256 = ""
+    tokenizer = None
 
 
 def run_campaign(
@@ -92,8 +97,9 @@ def _daemon(store: Store, clock: SimulatedClock, rng: random.Random, faults: boo
     def lane_for(campaign: Campaign) -> Lane:  # noqa: ARG001
         return lane
 
-    def locate(spec: dict[str, Any]) -> _Nowhere:  # noqa: ARG001
-        return _Nowhere()
+    def locate(spec: dict[str, Any]) -> _Nowhere:
+        chosen = {name: spec["workload"][name] for name in ("dataset", "prompts", "seed", "template")}
+        return _Nowhere(hashlib.sha256(canonical_json(chosen).encode()).hexdigest())
 
     world = World("simulated", locate, lambda spec: spec["model"]["config"], lambda opened: [])  # noqa: ARG005
     return Daemon(store, clock, world, lane_for, pid=0, inline=True)

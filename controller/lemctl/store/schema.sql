@@ -130,6 +130,19 @@ CREATE TABLE metrics (
   CHECK ((value IS NULL) = (reason IS NOT NULL))
 ) STRICT, WITHOUT ROWID;
 
+-- What an attempt did, and what came back of it: comparisons are allowed or refused by it.
+CREATE TABLE works (
+  attempt_id  INTEGER PRIMARY KEY REFERENCES attempts (id),
+  document    TEXT NOT NULL CHECK (json_valid(document)),      -- prompts, token counts, stop reasons, dtype, cache hits
+  outputs     TEXT REFERENCES outputs (hash)                   -- greedy decoding only
+) STRICT, WITHOUT ROWID;
+
+-- Outputs by content, zlib-compressed JSON: [[prompt hash, output hash, [first token ids]], ...].
+CREATE TABLE outputs (
+  hash        TEXT PRIMARY KEY,
+  content     BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE findings (
   id          INTEGER PRIMARY KEY,
   attempt_id  INTEGER NOT NULL REFERENCES attempts (id),

@@ -81,6 +81,9 @@ class Engine(ABC):
             "host_peak_rss_b": processes.peak_rss_b(),
         }
 
+    def forget_prompts(self) -> None:  # noqa: B027 - optional
+        """Empty the caches of earlier prompts. Called before a window, so that its prompts are new to the engine."""
+
     def gauges(self) -> dict[str, float | None]:
         """Its own counts since the last call: `kv_cache_usage`, `prefix_cache_hit_rate`, shares of 1.
 

@@ -1,0 +1,142 @@
+"""Whether two attempts did the same work, and what is said where they did not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from lem_runner.protocol import ids_sha256
+from lemctl.judge.equivalence import (
+    KEPT_OUTPUTS,
+    KEPT_TOKENS,
+    Agreement,
+    Output,
+    Work,
+    agreement,
+    differences,
+    kept_outputs,
+    work_of,
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    prompt_sha256: str
+    tokens_in: int = 10
+    tokens_out: int = 4
+    stop: str = "length"
+    output_ids: Sequence[int] | None = (1, 2, 3, 4)
+    cached_tokens: int | None = None
+
+    @property
+    def output_sha256(self) -> str | None:
+        return None if self.output_ids is None else ids_sha256(list(self.output_ids))
+
+
+def served(count: int, **changes: Any) -> list[Request]:
+    return [Request(f"{n:04d}", **changes) for n in range(count)]
+
+
+def work(requests: Sequence[Request], dtype: str = "float32", **changes: Any) -> Work:
+    made = work_of(
+        requests,
+        pool_sha256="pool",
+        tokenizer="tokenizer",
+        effective={"dtype": f"torch.{dtype}", "quantization": "none"},
+        gauges={},
+        is_greedy=True,
+    )
+    return replace(made, **changes)
+
+
+def outputs(requests: Sequence[Request]) -> list[Output]:
+    return kept_outputs(requests)
+
+
+def test_the_same_work_differs_in_nothing_and_survives_storing() -> None:
+    once = work(served(60))
+    assert differences(once, Work.from_json(once.to_json())) == []
+
+
+def test_a_faster_engine_gets_further_in_the_same_pool() -> None:
+    assert differences(work(served(30)), work(served(60) + served(60))) == []
+
+
+def test_prompts_of_another_pool_are_other_prompts_unless_each_token_is_the_same() -> None:
+    others = [replace(request, prompt_sha256=f"x{request.prompt_sha256}") for request in served(30)]
+    found = differences(work(served(30)), work(others, pool_sha256="another"))
+    assert [text.split(":")[0] for text in found] == ["prompts"]
+    assert differences(work(served(30)), work(served(30), pool_sha256="another")) == []
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (work(served(60, tokens_in=11)), "prompts: 60 ("),
+        (work(served(60, tokens_out=3)), "output tokens of a request: 4 against 3"),
+        (work(served(60, stop="eos")), "stop reasons: length 100% against eos 100%"),
+        (work(served(60), dtype="bfloat16"), "dtype: float32 against bfloat16"),
+        (work(served(60, cached_tokens=5)), "prompt tokens from a cache: not told against 50.0%"),
+        (work(served(60), tokenizer="another"), "output tokens: counted in different vocabularies"),
+        (work(served(60), is_greedy=False), "decoding: greedy against sampled"),
+    ],
+)
+def test_what_differs_is_said_with_both_values(other: Work, said: str) -> None:
+    (found,) = differences(work(served(60)), other)
+    assert found.startswith(said)
+
+
+def test_what_was_not_recorded_is_not_taken_for_the_same() -> None:
+    assert "not recorded" in differences(work(served(1)), None)[0]
+
+
+def test_quantised_weights_are_another_precision() -> None:
+    effective = {"dtype": "float16", "quantization": "bitsandbytes"}
+    made = work_of(served(1), pool_sha256="", tokenizer=None, effective=effective, gauges={}, is_greedy=True)
+    assert made.dtype == "float16 bitsandbytes"
+    assert made.pool_sha256 is None
+
+
+def test_an_engine_that_counts_its_cache_by_itself_is_believed_where_no_request_tells() -> None:
+    gauges = {"prefix_cache_hit_rate": 0.25}
+    made = work_of(served(2), pool_sha256="", tokenizer=None, effective={}, gauges=gauges, is_greedy=True)
+    assert made.cache_hits == 0.25
+    assert work(served(2, cached_tokens=0)).cache_hits == 0.0
+    assert work(served(2)).cache_hits is None
+
+
+def test_agreement_is_the_share_of_equal_texts_and_how_far_the_others_go_together() -> None:
+    first = served(4)
+    second = [*served(2), Request("0002", output_ids=(1, 2, 9, 9)), Request("0003", output_ids=(9, 2, 3, 4))]
+    found = agreement(outputs(first), outputs(second))
+    assert found == Agreement(compared=4, agreed=2, common_tokens=(4 + 4 + 2 + 0) / 4)
+    assert found.share == 0.5
+    assert agreement(outputs(first), outputs([Request("other")])) is None
+
+
+def test_texts_judge_in_float32_with_greedy_decoding_alone() -> None:
+    half = Agreement(60, 31, 17.0)
+    exact, short = work(served(60)), work(served(60), dtype="bfloat16")
+    assert differences(exact, exact, half) == ["texts: 31 of 60 agree in float32 (at least 98% must)"]
+    assert differences(exact, exact, Agreement(60, 59, 31.5)) == []
+    assert differences(short, short, half) == []
+    sampled = work(served(60), is_greedy=False)
+    assert differences(sampled, sampled, half) == []
+
+
+def test_any_two_attempts_keep_the_outputs_of_the_same_prompts() -> None:
+    many = served(KEPT_OUTPUTS + 50, output_ids=tuple(range(KEPT_TOKENS + 9)))
+    first, second = kept_outputs(many), kept_outputs(many[::-1])
+    assert first == second
+    assert len(first) == KEPT_OUTPUTS
+    assert {len(output.ids) for output in first} == {KEPT_TOKENS}
+    assert first[0].sha256 == ids_sha256(list(range(KEPT_TOKENS + 9)))
+
+
+def test_of_a_repeated_prompt_the_first_output_is_kept() -> None:
+    (kept,) = kept_outputs([Request("a", output_ids=(1,)), Request("a", output_ids=(2,))])
+    assert kept.ids == (1,)
+    assert kept_outputs([Request("a", output_ids=None)]) == []
