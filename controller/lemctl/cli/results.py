@@ -1,4 +1,4 @@
-"""`lemctl results list|show|export`: single runs, with everything that was recorded of them."""
+"""`lemctl results list|show|export|compare`: single runs, with everything that was recorded of them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
+from lemctl.cli import results_compare
 from lemctl.cli.options import Campaign, Json, Where, full_keys, matches, new_app, pairs
 from lemctl.cli.state import open_store, store_if_any
 from lemctl.cli.terminal import JSON_SCHEMA, out, out_json, say, terminal_width
@@ -19,7 +20,7 @@ from lemctl.engines.backends import BACKENDS
 from lemctl.errors import UsageMistake
 from lemctl.lines import duration, plural
 
-app = new_app("List, show and export runs.")
+app = new_app("List, show, export and compare runs.")
 
 VERDICTS = ("VALID", "SUSPECT", "INVALID")
 #: With conditions on axes, which SQL does not see, this many runs are looked through.
@@ -134,6 +135,9 @@ def export(
         count = _write_csv(file, EXPORT_COLUMNS, rows) if format_ == "csv" else _write_json(file, EXPORT_COLUMNS, rows)
     if output is not None:
         say(f"{plural(count, 'row')} in {output}")
+
+
+app.command("compare")(results_compare.compare)
 
 
 def _write_csv(file: TextIO, columns: tuple[str, ...], rows: Iterator[tuple[Any, ...]]) -> int:
