@@ -18,6 +18,20 @@ from typing import Literal
 from lemctl.measure.readings import MJ_PER_J, NS_PER_S, CounterTick
 
 
+#: A change seen between polls at most this far apart is timed by them, any other by its neighbours.
+CLOSE_NS = round(0.03 * NS_PER_S)
+#: Fewer gaps between neighbouring ticks, both seen closely, do not make a period known.
+MIN_GAPS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class TickTime:
+    """When a counter changed, in monotonic ns, and the standard uncertainty of that."""
+
+    t_ns: float
+    u_ns: float
+
+
 @dataclass(frozen=True, slots=True)
 class NoEnergy:
     """There is no figure, and why.
@@ -58,8 +72,8 @@ class SeriesEnergy:
 
 def find_tick_period_s(ticks: Sequence[CounterTick]) -> float | None:
     """Median time between changes of the counter in s, None with fewer than two changes."""
-    times_ns = [_tick_time_ns(tick) for tick in _changes(ticks)]
-    gaps = [later - earlier for earlier, later in pairwise(times_ns)]
+    changes = _changes(ticks)
+    gaps = [later.t_ns - earlier.t_ns for earlier, later in pairwise(time_changes(changes))]
     return statistics.median(gaps) / NS_PER_S if gaps else None
 
 
@@ -73,11 +87,13 @@ def energy_from_counter(ticks: Sequence[CounterTick], t_begin_ns: int, t_end_ns:
     if len(changes) < 2 < len(ticks):
         return NoEnergy("the energy counter does not move", fault="stopped")
     # A counter that stopped still shows its last value: that is its answer, and the integral will disagree with it.
-    changes += [ticks[-1]] if ticks[-1] is not changes[-1] else []
-    times_ns = [_tick_time_ns(tick) for tick in changes]
-    begin, end = (_value_at(changes, times_ns, t_ns) for t_ns in (t_begin_ns, t_end_ns))
+    timed = time_changes(changes)
+    if ticks[-1] is not changes[-1]:
+        changes, timed = [*changes, ticks[-1]], [*timed, _own_time(ticks[-1])]
+    begin, end = (_value_at(changes, timed, t_ns) for t_ns in (t_begin_ns, t_end_ns))
     if begin is None or end is None:
         return NoEnergy("the energy counter was not read beyond both edges of the window", fault="unread")
+    times_ns = [time.t_ns for time in timed]
     inside = bisect_right(times_ns, t_end_ns) - bisect_right(times_ns, t_begin_ns)
     return CounterEnergy(
         energy_j=(end[0] - begin[0]) / MJ_PER_J,
@@ -92,41 +108,66 @@ def _changes(ticks: Sequence[CounterTick]) -> list[CounterTick]:
     return [tick for index, tick in enumerate(ticks) if index == 0 or tick.energy_mj != ticks[index - 1].energy_mj]
 
 
-def _tick_time_ns(tick: CounterTick) -> float:
-    """The counter changed somewhere between two polls: the middle, with a rectangular uncertainty."""
-    return (tick.t_before_ns + tick.t_mono_ns) / 2
+def time_changes(changes: Sequence[CounterTick]) -> list[TickTime]:
+    """When each change of the counter happened, the first of them being no change but the first reading.
+
+    A change happened somewhere between two polls. One between polls far apart is timed by the closely seen ones around
+    it instead: a counter keeps time, so n changes in n periods are evenly spaced. Taken only where as many were seen
+    as the periods there are, and each within its own polls.
+    """
+    times = [_own_time(change) for change in changes]
+    close = [n for n, change in enumerate(changes) if 0 < n and change.t_mono_ns - change.t_before_ns <= CLOSE_NS]
+    spans = [(left, right, times[right].t_ns - times[left].t_ns) for left, right in pairwise(close)]
+    rough_ns = statistics.median(gaps) if (gaps := [span for left, right, span in spans if right == left + 1]) else 0.0
+    if len(gaps) < MIN_GAPS:
+        return times
+    period_ns = math.fsum(span for _, _, span in spans) / sum(round(span / rough_ns) for _, _, span in spans)
+    jitter_ns = statistics.median(abs(span - round(span / period_ns) * period_ns) for _, _, span in spans)
+    for left, right, span_ns in spans:
+        if right - left == 1 or right - left != round(span_ns / period_ns):
+            continue
+        u_ns = math.hypot(max(times[left].u_ns, times[right].u_ns), jitter_ns)
+        for n in range(left + 1, right):
+            t_ns = times[left].t_ns + span_ns * (n - left) / (right - left)
+            if changes[n].t_before_ns - u_ns <= t_ns <= changes[n].t_mono_ns + u_ns:
+                times[n] = TickTime(t_ns, min(u_ns, times[n].u_ns))
+    return times
 
 
-def _value_at(changes: Sequence[CounterTick], times_ns: Sequence[float], t_ns: int) -> tuple[float, float] | None:
+def _own_time(tick: CounterTick) -> TickTime:
+    """Somewhere between its two polls: the middle, with a rectangular uncertainty."""
+    return TickTime((tick.t_before_ns + tick.t_mono_ns) / 2, (tick.t_mono_ns - tick.t_before_ns) / math.sqrt(12))
+
+
+def _value_at(changes: Sequence[CounterTick], timed: Sequence[TickTime], t_ns: int) -> tuple[float, float] | None:
     """Counter in mJ at a time, and its standard uncertainty; None outside of the ticks.
 
-    Two things are not known: when the two ticks around happened (each to within its polls), and how the power ran
-    between them. For the second, a step from the power before to the power after, anywhere in the interval, is off by
-    at most |step| f (1 - f) period, taken as rectangular.
+    Two things are not known: when the two ticks around happened, and how the power ran between them. For the second, a
+    step from the power before to the power after, anywhere in the interval, is off by at most |step| f (1 - f) period,
+    taken as rectangular.
     """
-    after = bisect_right(times_ns, t_ns)
+    after = bisect_right(timed, t_ns, key=lambda time: time.t_ns)
     if after == 0 or after == len(changes):
         return None
-    left, right = changes[after - 1], changes[after]
-    span_ns = times_ns[after] - times_ns[after - 1]
-    share = (t_ns - times_ns[after - 1]) / span_ns
-    gained_mj = right.energy_mj - left.energy_mj
+    left, right = timed[after - 1], timed[after]
+    span_ns = right.t_ns - left.t_ns
+    share = (t_ns - left.t_ns) / span_ns
+    gained_mj = changes[after].energy_mj - changes[after - 1].energy_mj
     slope = gained_mj / span_ns
-    u_left, u_right = ((tick.t_mono_ns - tick.t_before_ns) / math.sqrt(12) for tick in (left, right))
     # Polls and ticks both keep time, so neighbouring ticks are found with nearly the same error: it adds up.
-    u_time_mj = slope * ((1 - share) * u_left + share * u_right)
-    neighbours = [_slope(changes, times_ns, after - 2), _slope(changes, times_ns, after)]
+    u_time_mj = slope * ((1 - share) * left.u_ns + share * right.u_ns)
+    neighbours = [_slope(changes, timed, after - 2), _slope(changes, timed, after)]
     known = [slope, *(value for value in neighbours if value is not None)]
     step = max(known) - min(known)
     u_shape_mj = step * share * (1 - share) * span_ns / math.sqrt(3)
-    return left.energy_mj + share * gained_mj, math.hypot(u_time_mj, u_shape_mj)
+    return changes[after - 1].energy_mj + share * gained_mj, math.hypot(u_time_mj, u_shape_mj)
 
 
-def _slope(changes: Sequence[CounterTick], times_ns: Sequence[float], left: int) -> float | None:
+def _slope(changes: Sequence[CounterTick], timed: Sequence[TickTime], left: int) -> float | None:
     """Mean power between a tick and the next in mJ per ns, None where there is no such pair."""
     if left < 0 or left + 1 >= len(changes):
         return None
-    return (changes[left + 1].energy_mj - changes[left].energy_mj) / (times_ns[left + 1] - times_ns[left])
+    return (changes[left + 1].energy_mj - changes[left].energy_mj) / (timed[left + 1].t_ns - timed[left].t_ns)
 
 
 def energy_from_series(

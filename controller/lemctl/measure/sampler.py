@@ -67,13 +67,13 @@ class CounterWatch:
         self._shown_mj: int | None = None
         self._last_poll_ns = self._told_ns = self._polls = 0
 
-    def look(self, probe: GpuProbe, now_ns: int, awake_ns: int) -> CounterTick | None:
-        """A poll at the full rate, which the forecast learns from; at `awake_ns` this process is awake anyhow."""
+    def look(self, probe: GpuProbe, now_ns: int) -> CounterTick | None:
+        """A poll at the full rate, which the forecast learns from."""
         shown_mj = self._shown_mj
         tick = self.poll(probe)
         if tick is not None and shown_mj is not None and tick.energy_mj != shown_mj:
             self._forecast.note_tick(tick.t_before_ns, tick.t_mono_ns)
-        self.next_ns = self._forecast.next_look_ns(now_ns, awake_ns)
+        self.next_ns = self._forecast.next_look_ns(now_ns)
         return tick
 
     def begin(self, now_ns: int) -> None:
@@ -144,8 +144,8 @@ class Sampling:
         if self.is_fast:
             is_power_due = self.power.is_due(now_ns)
             for counter in self._fast_counters:
-                if now_ns >= counter.next_ns:
-                    self._emit_tick(counter.gpu, counter.look(self.probe, now_ns, self.power.next_ns))
+                if is_power_due or now_ns >= counter.next_ns:
+                    self._emit_tick(counter.gpu, counter.look(self.probe, now_ns))
             if is_power_due:
                 self._note_hole(now_ns)
                 for gpu in self.gpus:

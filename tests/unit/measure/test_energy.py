@@ -23,7 +23,9 @@ from lemctl.measure.energy import (
     energy_from_series,
     find_tick_period_s,
     relative_difference,
+    time_changes,
 )
+from lemctl.measure.forecast import TickForecast
 from lemctl.measure.readings import CounterTick, GpuSample
 from lemctl.measure.throttling import find_throttling
 
@@ -53,6 +55,27 @@ def poll_counter(
     return ticks
 
 
+def watch_counter(
+    energy_j: Callable[[float], float], from_s: float, to_s: float, tick_s: float = 0.1, seed: int = 1
+) -> list[CounterTick]:
+    """What the sampler's looks see of such a counter: every 100 ms, and closely around one tick in five."""
+    phase = random.Random(seed)
+    tick_0, awake_0 = phase.uniform(0, tick_s), phase.uniform(0, 0.1)
+    forecast = TickForecast(20 * MS, round(from_s * 1e9))
+    ticks: list[CounterTick] = []
+    last, before_ns, now_ns = None, 0, round(from_s * 1e9)
+    while now_ns < to_s * 1e9:
+        awake_ns = round((math.floor((now_ns / 1e9 - awake_0) / 0.1 + 1e-6) + 1) * 1e8 + awake_0 * 1e9)
+        now_ns = min(awake_ns, forecast.next_look_ns(now_ns)) + round(phase.expovariate(1e-5))
+        shown = round(energy_j(math.floor((now_ns / 1e9 - tick_0) / tick_s) * tick_s + tick_0) * 1000)
+        if shown != last:
+            ticks.append(CounterTick(now_ns, before_ns if last is not None else now_ns, shown))
+            if last is not None:
+                forecast.note_tick(before_ns, now_ns)
+        last, before_ns = shown, now_ns
+    return ticks
+
+
 def constant(t: float) -> float:
     return 90.0 * t + 600.0 * min(max(t - 5.0, 0.0), 60.0)
 
@@ -72,15 +95,16 @@ def noisy(t: float) -> float:
     return NOISE[low] + (NOISE[low + 1] - NOISE[low]) * (index - low)
 
 
+@pytest.mark.parametrize("look", [poll_counter, watch_counter])
 @pytest.mark.parametrize("energy_j", [constant, stepped, noisy])
 @pytest.mark.parametrize(("seconds", "limit"), [(30.0, 0.002), (60.0, 0.001)])
 def test_window_energy_equals_the_models_integral(
-    energy_j: Callable[[float], float], seconds: float, limit: float
+    look: Callable[..., list[CounterTick]], energy_j: Callable[[float], float], seconds: float, limit: float
 ) -> None:
     for seed in range(20):
         begin = 8.0 + random.Random(seed).random()
         found = energy_from_counter(
-            poll_counter(energy_j, 0.5, 75.0, seed=seed), round(begin * S), round((begin + seconds) * S)
+            look(energy_j, 0.5, 75.0, seed=seed), round(begin * S), round((begin + seconds) * S)
         )
         truth = energy_j(begin + seconds) - energy_j(begin)
         assert isinstance(found, CounterEnergy)
@@ -99,6 +123,26 @@ def test_the_edge_error_covers_a_step_inside_the_tick() -> None:
         assert isinstance(found, CounterEnergy)
         inside += abs(found.energy_j - (constant(35.0) - constant(begin))) < 1.96 * found.u_j
     assert inside >= 0.9 * 300
+
+
+def test_ticks_between_far_polls_are_timed_by_the_close_ones_around_them() -> None:
+    ticks = watch_counter(noisy, 0.5, 40.0, tick_s=0.1013, seed=4)
+    phase = random.Random(4).uniform(0, 0.1013)
+    errors_ms, claimed_ms = [], []
+    for time in time_changes(ticks)[12:]:
+        nearest = round((time.t_ns / 1e9 - phase) / 0.1013) * 0.1013 + phase
+        errors_ms.append(abs(time.t_ns / 1e9 - nearest) * 1e3)
+        claimed_ms.append(time.u_ns / MS)
+    assert sum(t.t_mono_ns - t.t_before_ns > 30 * MS for t in ticks) > 0.6 * len(ticks)
+    assert sum(error < 3.0 for error in errors_ms) > 0.95 * len(errors_ms)
+    assert all(error < 4 * u for error, u in zip(errors_ms, claimed_ms, strict=True))
+
+
+def test_a_tick_that_two_polls_missed_leaves_its_neighbours_as_uncertain_as_the_polls_saw_them() -> None:
+    close = [CounterTick(n * 100 * MS + MS, n * 100 * MS - MS, n * 30_000) for n in range(12)]
+    merged = CounterTick(1450 * MS, 1250 * MS, 14 * 30_000)
+    after = CounterTick(1501 * MS, 1499 * MS, 15 * 30_000)
+    assert time_changes([*close, merged, after])[-2].u_ns == pytest.approx(200 * MS / math.sqrt(12))
 
 
 def test_a_counter_that_falls_is_a_reset() -> None:
