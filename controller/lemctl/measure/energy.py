@@ -17,7 +17,6 @@ from typing import Literal
 
 from lemctl.measure.readings import MJ_PER_J, NS_PER_S, CounterTick
 
-
 #: A change seen between polls at most this far apart is timed by them, any other by its neighbours.
 CLOSE_NS = round(0.03 * NS_PER_S)
 #: Fewer gaps between neighbouring ticks, both seen closely, do not make a period known.
@@ -116,7 +115,7 @@ def time_changes(changes: Sequence[CounterTick]) -> list[TickTime]:
     as the periods there are, and each within its own polls.
     """
     times = [_own_time(change) for change in changes]
-    close = [n for n, change in enumerate(changes) if 0 < n and change.t_mono_ns - change.t_before_ns <= CLOSE_NS]
+    close = [n for n, change in enumerate(changes) if n > 0 and change.t_mono_ns - change.t_before_ns <= CLOSE_NS]
     spans = [(left, right, times[right].t_ns - times[left].t_ns) for left, right in pairwise(close)]
     rough_ns = statistics.median(gaps) if (gaps := [span for left, right, span in spans if right == left + 1]) else 0.0
     if len(gaps) < MIN_GAPS:
@@ -146,7 +145,7 @@ def _value_at(changes: Sequence[CounterTick], timed: Sequence[TickTime], t_ns: i
     step from the power before to the power after, anywhere in the interval, is off by at most |step| f (1 - f) period,
     taken as rectangular.
     """
-    after = bisect_right(timed, t_ns, key=lambda time: time.t_ns)
+    after = bisect_right(timed, float(t_ns), key=lambda time: time.t_ns)
     if after == 0 or after == len(changes):
         return None
     left, right = timed[after - 1], timed[after]
