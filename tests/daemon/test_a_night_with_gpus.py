@@ -15,6 +15,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "nvml_stub"))
 
+from lemctl.judge.drift import find_drift
+from lemctl.store.database import Store
+from lemctl.store.read_results import deep_idle_readings
 from night import Night, campaign_text
 from nvml_stub import NvmlStub
 
@@ -64,12 +67,33 @@ def test_energy_of_a_window_is_the_model_s_own_integral(night: Night, host: Nvml
     assert metric(night, "energy_net")[0] is not None
     assert night.rows("SELECT outcome, verdict FROM attempts") == [("ok", "VALID")]
     kinds = night.rows("SELECT kind, power_w IS NOT NULL FROM baselines ORDER BY kind")
-    assert kinds == [("B0", 1), ("B2_after", 1), ("B2_before", 1)]
+    assert kinds == [("B0", 1), ("B0", 1), ("B2_after", 1), ("B2_before", 1)]
     series = dict(night.rows("SELECT series, count(*) FROM samples GROUP BY series"))
     assert series["power"] > 30
     assert series["counter"] > 30
     (host_document,) = night.rows("SELECT document FROM environments WHERE kind = 'host'")[0]
     assert json.loads(host_document)["gpus"][0]["uuid"] == host.uuid()
+    night.end()
+    night.audit()
+
+
+@pytest.mark.slow
+def test_deep_idle_that_moved_over_the_campaign_is_said_in_its_report(night: Night, host: NvmlStub) -> None:
+    text = campaign_text(engine="load_s: 0.1", more=MORE.format(baseline="1s"), cycles=2)
+    night.add(text.replace("decode_ms_per_token: 1.0", "decode_ms_per_token: 20.0"))
+    night.begin()
+    night.wait_for(lambda: bool(night.rows("SELECT 1 FROM windows")), "the first window's end", 60)
+    host.gpu().add_load(host.now_s() + 0.1, 12.0)
+    night.wait_for(lambda: night.campaign() == "Finished", "the campaign's end", 60)
+    readings = [power_w for (power_w,) in night.rows("SELECT power_w FROM baselines WHERE kind = 'B0' ORDER BY id")]
+    assert readings[-1] - readings[0] == pytest.approx(12.0, abs=2.0)
+    ended = night.rows("SELECT ended_utc FROM sessions")
+    taken = night.rows("SELECT max(taken_utc) FROM baselines WHERE kind = 'B0'")
+    assert all(ended_utc < taken[0][0] for (ended_utc,) in ended)
+    with Store.open(night.home) as store:
+        found = find_drift(deep_idle_readings(store.connection, 1))
+    assert found is not None
+    assert found.is_warning
     night.end()
     night.audit()
 

@@ -51,6 +51,10 @@ def test_every_run_of_a_rehearsal_ends_with_energy_and_a_cooled_start(tmp_path: 
     # The gate holds the start temperature: one cell's starts lie within its 2 C and the sensor's noise.
     temperatures = [gate["temps_c"]["GPU-simulated"] for gate in gates]
     assert max(temperatures) - min(temperatures) < 4.0
+    # Deep idle is read before the first engine and after the last, both times cool: a device without drift shows none.
+    deep = rows(home, "SELECT DISTINCT power_w FROM baselines WHERE kind = 'B0' ORDER BY id")
+    assert len(deep) == 2
+    assert deep[1][0] == pytest.approx(deep[0][0], rel=0.01)
 
 
 def test_one_seed_gives_one_night_and_another_seed_another(tmp_path: Path) -> None:

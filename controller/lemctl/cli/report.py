@@ -54,6 +54,7 @@ def print_report(name: str | None, *, form: str = "text", every: bool = False, i
 
 def read_report(store: Store, name: str | None, *, every: bool = False, include_suspect: bool = False) -> Report:
     """The report of a campaign as a value; `every` reads all metrics, in depth."""
+    from lemctl.judge.drift import find_drift
     from lemctl.judge.stopping import read_until
     from lemctl.report.cells import cells_of
     from lemctl.report.columns import REPORT_METRICS
@@ -61,7 +62,7 @@ def read_report(store: Store, name: str | None, *, every: bool = False, include_
     from lemctl.report.document import Report
     from lemctl.store.queries import campaign_document, find_campaign
     from lemctl.store.read_comparison import Selection, measurements
-    from lemctl.store.read_results import campaign_results, campaign_surroundings
+    from lemctl.store.read_results import campaign_results, campaign_surroundings, deep_idle_readings
     from lemctl.store.read_status import faults
     from lemctl.store.works import read_outputs
 
@@ -85,4 +86,5 @@ def read_report(store: Store, name: str | None, *, every: bool = False, include_
         comparisons=compare(backend_pairs(measured), COMPARED, partial(read_outputs, connection)),
         work=letters,
         work_differences=differences,
+        drift=find_drift(deep_idle_readings(connection, campaign.id)),
     )

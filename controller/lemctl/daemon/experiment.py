@@ -15,6 +15,7 @@ from typing import Any
 from lem_runner.protocol import steady_file
 from lemctl.cancel import Cancel
 from lemctl.clock import ClockMark
+from lemctl.daemon.deep_idle import open_campaign
 from lemctl.daemon.instruments import (
     HOST_TAIL_S,
     BaselineKind,
@@ -95,7 +96,7 @@ def _attempt(run: QueuedRun, lane: Lane, world: World, cancel: Cancel, attempt: 
     tale.phase("starting")
     parameters = resolved(spec, document)
     need = engine_need(run, lane, world)
-    unloaded = _deep_idle(run, lane, cancel, tale)
+    unloaded = open_campaign(run, lane, cancel, tale.waits_for)
     opened = lane.engine(need, cancel)
     tale.engine(opened)
     with lane.store.transaction() as tx:
@@ -186,26 +187,6 @@ def _baseline(
     if kind != "B2_after":  # then the result stands already, and beats a cancel as well as a death
         cancel.raise_if_set()
     return record
-
-
-def _deep_idle(run: QueuedRun, lane: Lane, cancel: Cancel, tale: Tale) -> BaselineRecord:
-    """B0, the device without a context: taken once per campaign, before the first engine."""
-    seconds: float = run.spec["measure"]["baseline_s"]
-    known = lane.unloaded.get(run.campaign.id)
-    if known is not None:
-        return known
-    if seconds == 0:
-        return BaselineRecord("B0", None, None, "not asked for")
-    if lane.open is not None:
-        return BaselineRecord("B0", None, None, "an engine of the campaign before was loaded")
-    record = lane.instruments.baseline("B0", seconds, lambda s: _wait(lane, cancel, s), tale.waits_for)
-    cancel.raise_if_set()
-    lane.unloaded[run.campaign.id] = record
-    return record
-
-
-def _wait(lane: Lane, cancel: Cancel, seconds: float) -> None:
-    lane.clock.wait(cancel.event, seconds)
 
 
 def _with_host_energy(watched: Watched, finished: Finished, opened: OpenSession, lane: Lane, cancel: Cancel) -> Watched:

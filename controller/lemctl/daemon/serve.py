@@ -18,6 +18,7 @@ from lemctl import __version__
 from lemctl.cancel import Cancel
 from lemctl.clock import Clock, utc_text
 from lemctl.daemon.adaptive import skip_what_is_precise
+from lemctl.daemon.deep_idle import close_campaign, is_closing_due
 from lemctl.daemon.experiment import World, run_experiment
 from lemctl.daemon.lanes import Lane
 from lemctl.daemon.obey import UnderWay, obey
@@ -38,6 +39,8 @@ LINGER_HELD_BACK_S = 30.0
 
 #: Opens the lane that a campaign needs. Raises `LemctlError` where it cannot be had.
 LaneFor = Callable[[Campaign], Lane]
+#: What a worker does with a run on its lane, until it is told to end.
+Task = Callable[[QueuedRun, Lane, Cancel], None]
 #: Megabytes free on the disk of the state folder.
 FreeDisk = Callable[[], float]
 
@@ -174,7 +177,13 @@ class Daemon:
             campaign = campaigns.by_id(tx, work.run.campaign.id)
             self._break(tx, campaign)
             skip_what_is_precise(tx, campaign, work.run.cycle, self.clock)
-            campaigns.settle(tx, campaigns.by_id(tx, campaign.id), self.clock)
+            campaign = campaigns.by_id(tx, campaign.id)
+            is_over = not campaigns.has_runs_left(tx, campaign)
+            is_closing = is_over and not self.leave.is_set() and is_closing_due(self.lane, campaign)
+            if not is_closing:
+                campaigns.settle(tx, campaign, self.clock)
+        if is_closing:
+            self._begin(work.run, close_campaign)
 
     def _break(self, tx: Transaction, campaign: Campaign) -> None:
         if campaign.status.kind != "Active" or not read_runs.has_queued(tx, campaign):
@@ -209,7 +218,7 @@ class Daemon:
         self.waits_for = self._obstacle(campaign)
         if self.waits_for is None:
             self._idle_since_ns = None
-            self._begin(run)
+            self._begin(run, self._experiment)
         else:
             self._let_go(LINGER_HELD_BACK_S)
 
@@ -226,13 +235,16 @@ class Daemon:
         except (PersonsMistake, RunFailed) as refused:
             return f"{campaign.label}: {refused}"
 
-    def _begin(self, run: QueuedRun) -> None:
+    def _experiment(self, run: QueuedRun, lane: Lane, cancel: Cancel) -> None:
+        run_experiment(run, lane, self.world, cancel)
+
+    def _begin(self, run: QueuedRun, task: Task) -> None:
         assert self.lane is not None
         lane, cancel = self.lane, Cancel()
 
         def do() -> None:
             try:
-                run_experiment(run, lane, self.world, cancel)
+                task(run, lane, cancel)
             except BaseException as error:  # noqa: BLE001 - carried to the main thread, which decides
                 work.failure = error
             finally:

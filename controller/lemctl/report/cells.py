@@ -7,10 +7,11 @@ the reader asks for them; either way the discarded ones stand beside n.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from lemctl.judge.autocorrelation import Correlation, estimate_correlation
 from lemctl.judge.statistics import Summary, summarise, t_interval
 from lemctl.judge.stopping import Until
 from lemctl.report.flags import flagged_cycles
@@ -24,7 +25,9 @@ NO_RESULT = "no result"
 class CellFigure:
     """A metric over the repeats that count. `half_width` is that of the 95 % t-interval, None below two values.
 
-    `reason` says why there is no mean, or why fewer repeats than n have this figure.
+    `correlation` is that of neighbouring repeats over the whole campaign, for which the interval is widened; None where
+    the campaign has too few repeats to tell. `reason` says why there is no mean, or why fewer repeats than n have this
+    figure.
     """
 
     n: int
@@ -35,11 +38,13 @@ class CellFigure:
     summary: Summary | None = None
     outliers: tuple[int, ...] = ()
     """Cycles that stand out among all runs of the campaign; averaged all the same."""
+    correlation: Correlation | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON types."""
         body: dict[str, Any] = {"n": self.n, "mean": self.mean, "half_width": self.half_width, "unit": self.unit}
         body["reason"] = self.reason
+        body["repeat_correlation"] = None if self.correlation is None else self.correlation.rho
         if self.summary is not None:
             bootstrap = self.summary.bootstrap
             body |= {"median": self.summary.median, "sd": self.summary.sd, "cv": self.summary.cv}
@@ -96,9 +101,11 @@ def cells_of(
     grouped: dict[str, list[RunResult]] = {}
     for result in results:
         grouped.setdefault(result.experiment, []).append(result)
-    cells = [_cell(group, metrics, include_suspect, in_depth, until) for group in grouped.values()]
+    values = _values_by_metric(results, include_suspect)
+    correlations = {name: estimate_correlation(list(cells.values())) for name, cells in values.items()}
+    cells = [_cell(group, metrics, include_suspect, in_depth, until, correlations) for group in grouped.values()]
     if in_depth:
-        cells = _with_outliers(cells, results, include_suspect)
+        cells = _with_outliers(cells, values)
     return sorted(cells, key=lambda cell: [_sort_key(value) for value in cell.axes.values()])
 
 
@@ -107,15 +114,25 @@ def counts(run: RunResult, include_suspect: bool) -> bool:
     return run.status == "Done" and (run.verdict == "VALID" or include_suspect)
 
 
-def _with_outliers(cells: Sequence[Cell], results: Sequence[RunResult], include_suspect: bool) -> list[Cell]:
-    """The cells with the flags of each metric, judged over all of them together."""
-    by_metric: dict[str, dict[tuple[str, int], float]] = {}
+def _values_by_metric(results: Sequence[RunResult], include_suspect: bool) -> dict[str, dict[str, dict[int, float]]]:
+    """metric -> experiment -> cycle -> value, of the runs that count."""
+    values: dict[str, dict[str, dict[int, float]]] = {}
     for run in results:
         if counts(run, include_suspect):
             for name, figure in run.figures.items():
                 if figure.value is not None:
-                    by_metric.setdefault(name, {})[run.experiment, run.cycle] = figure.value
-    flags = {name: flagged_cycles(values) for name, values in by_metric.items()}
+                    values.setdefault(name, {}).setdefault(run.experiment, {})[run.cycle] = figure.value
+    return values
+
+
+def _with_outliers(cells: Sequence[Cell], values: Mapping[str, Mapping[str, Mapping[int, float]]]) -> list[Cell]:
+    """The cells with the flags of each metric, judged over all of them together."""
+    flags = {
+        name: flagged_cycles(
+            {(experiment, cycle): value for experiment, cell in of.items() for cycle, value in cell.items()}
+        )
+        for name, of in values.items()
+    }
 
     def flagged(cell: Cell, name: str, figure: CellFigure) -> CellFigure:
         return replace(figure, outliers=flags.get(name, {}).get(cell.experiment, ()))
@@ -127,7 +144,12 @@ def _with_outliers(cells: Sequence[Cell], results: Sequence[RunResult], include_
 
 
 def _cell(
-    runs: list[RunResult], metrics: Sequence[str], include_suspect: bool, in_depth: bool, until: Until | None
+    runs: list[RunResult],
+    metrics: Sequence[str],
+    include_suspect: bool,
+    in_depth: bool,
+    until: Until | None,
+    correlations: Mapping[str, Correlation | None],
 ) -> Cell:
     done = [run for run in runs if run.status == "Done"]
     counted = [run for run in done if counts(run, include_suspect)]
@@ -148,12 +170,21 @@ def _cell(
         invalid=sum(run.invalid for run in runs),
         statuses=dict(Counter(run.status for run in runs if not run.precise)),
         figures={
-            name: _figure([run.figures.get(name) for run in counted], nothing, in_depth, widening) for name in names
+            name: _figure(
+                [run.figures.get(name) for run in counted], nothing, in_depth, widening, correlations.get(name)
+            )
+            for name in names
         },
     )
 
 
-def _figure(found: list[Figure | None], nothing: str | None, in_depth: bool, widening: float) -> CellFigure:
+def _figure(
+    found: list[Figure | None],
+    nothing: str | None,
+    in_depth: bool,
+    widening: float,
+    correlation: Correlation | None,
+) -> CellFigure:
     values = [figure.value for figure in found if figure is not None and figure.value is not None]
     reasons = Counter(figure.reason or "absent" for figure in found if figure is not None and figure.value is None)
     reasons.update({"this metric was not stored": sum(figure is None for figure in found)})
@@ -161,6 +192,8 @@ def _figure(found: list[Figure | None], nothing: str | None, in_depth: bool, wid
     reason = nothing or next((reason for reason, count in reasons.most_common(1) if count), None)
     if not values:
         return CellFigure(0, None, None, unit, reason or NO_RESULT)
+    if correlation is not None:
+        widening *= correlation.widening(len(values))
     interval = t_interval(values, widening=widening)
     return CellFigure(
         n=len(values),
@@ -168,7 +201,8 @@ def _figure(found: list[Figure | None], nothing: str | None, in_depth: bool, wid
         half_width=None if interval is None else interval.half_width,
         unit=unit,
         reason=reason,
-        summary=summarise(values) if in_depth else None,
+        summary=summarise(values, widening=widening) if in_depth else None,
+        correlation=correlation,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lemctl.judge.drift import Drift
 from lemctl.report.cells import Cell
 from lemctl.report.comparison import Pair
 from lemctl.store.queries import CampaignRow
@@ -28,6 +29,8 @@ class Report:
     work: Mapping[str, str] = field(default_factory=dict)
     """experiment -> letter: those of one letter did the same work. Empty where all did."""
     work_differences: Sequence[str] = ()
+    drift: Drift | None = None
+    """Of deep idle from the campaign's start to its end; None where it was not read at both."""
 
     @property
     def is_simulated(self) -> bool:
@@ -46,6 +49,7 @@ class Report:
             "absent": absent_reasons(self.cells),
             "comparisons": [pair.to_json() for pair in self.comparisons],
             "work": {"experiments": dict(self.work), "differences": list(self.work_differences)},
+            "drift": None if self.drift is None else {"shift": self.drift.shift, "uncertainty": self.drift.u},
             "failures": [fault.to_json() for fault in self.faults],
             "database": self.database,
         }

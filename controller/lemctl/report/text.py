@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from lemctl.judge.drift import Drift
 from lemctl.lines import plural
 from lemctl.report.cells import Cell, CellFigure
 from lemctl.report.columns import COLUMNS, Column
@@ -16,6 +17,11 @@ from lemctl.report.table import Paint, clipped, table
 #: Packages that a reader asks for first; the others are in the JSON.
 ENGINE_PACKAGES = ("torch", "transformers", "vllm", "tensorrt_llm")
 GAIN_NOTE = "a power sensor's gain is off by about ±5 % per board; it cancels only between runs on the same GPU"
+#: By simulation: bench/results/coverage.md.
+TOO_FEW_REPEATS = (
+    "taken as independent, being too few to tell; where they resemble each other (by 0.3), a 95 % interval holds the "
+    "truth in 84 to 89 % of cases"
+)
 MESSAGE_WIDTH = 90
 #: So many kinds of work are told apart in words.
 MOST_DIFFERENCES = 6
@@ -170,6 +176,9 @@ def _footer(report: Report, left_out: Sequence[Column], width: int | None) -> It
         needed = saved + sum(cell.planned for cell in report.cells)
         runs = plural(needed, "run")
         yield f"adaptive   {saved} of at most {runs} were not needed; intervals are widened for looking repeatedly"
+    yield from _resemblance(report)
+    if report.drift is not None:
+        yield f"drift      {describe_drift(report.drift)}"
     if any(figure.n == 1 for cell in report.cells for figure in cell.figures.values()):
         yield "           a single run has no interval"
     yield from _work(report)
@@ -195,6 +204,32 @@ def _work(report: Report) -> Iterator[str]:
         yield f"           {said}"
     if (more := len(report.work_differences) - len(told)) > 0:
         yield f"           and {plural(more, 'letter')} more"
+
+
+def _resemblance(report: Report) -> Iterator[str]:
+    """What the intervals make of repeats that resemble those before them, a line for each metric that has intervals."""
+    for column in COLUMNS:
+        figures = [cell.figures[column.metric] for cell in report.cells]
+        repeated = [figure for figure in figures if figure.half_width is not None]
+        if not column.with_interval or not repeated:
+            continue
+        correlation, n = repeated[0].correlation, max(figure.n for figure in repeated)
+        if correlation is None:
+            yield f"repeats    {TOO_FEW_REPEATS}"
+            return
+        if correlation.rho > 0:
+            yield (
+                f"repeats    of {column.header} resemble those before them (correlation {correlation.rho:.2f} ± "
+                f"{correlation.u:.2f}): intervals are widened, {correlation.widening(n):.2f} times at n = {n}"
+            )
+
+
+def describe_drift(drift: Drift) -> str:
+    """One sentence on how deep idle moved."""
+    moved = f"deep idle moved by {drift.shift:+.1%} ± {drift.u:.1%} from the campaign's start to its end"
+    if not drift.is_warning:
+        return moved
+    return f"{moved}, more than {drift.limit:.0%}: compare early runs with late ones with care"
 
 
 def _absences(report: Report) -> Iterator[str]:

@@ -27,12 +27,13 @@ class SimulatedInstruments:
         self._gpu = gpu
         self._clock = clock
         self._sampler = sampler
-        self._references: Mapping[str, Reference] = {}
+        self._references: dict[str, Mapping[str, Reference]] = {}
         self._began: tuple[float, int] = (0.0, 0)
 
     def gate(self, spec: GateSpec, idle: Idle, cancel: Cancel, tell: Tell) -> GateRecord:
         """The real loop; its waits are the session's."""
-        record, self._references = wait_at_gate(spec, self, self._clock, idle, cancel, self._references, tell)
+        known = self._references.get(spec.state, {})
+        record, self._references[spec.state] = wait_at_gate(spec, self, self._clock, idle, cancel, known, tell)
         return record
 
     def latest(self) -> Mapping[str, Reading]:
@@ -46,12 +47,16 @@ class SimulatedInstruments:
         """Mean power over the interval; the sensor's noise is its uncertainty."""
         tell(f"{kind}: idle power over {seconds:g} s")
         self._sampler.set_rate("fast")
-        before_j, before_ns = self._gpu.energy_j, self._clock.monotonic_ns()
+        before_j, before_ns = self._energy_j(), self._clock.monotonic_ns()
         idle(seconds)
         elapsed_s = (self._clock.monotonic_ns() - before_ns) / 1e9
         if elapsed_s <= 0:
             return BaselineRecord(kind, None, None, "the wait was cut short")
-        return BaselineRecord(kind, (self._gpu.energy_j - before_j) / elapsed_s, 0.3, None)
+        return BaselineRecord(kind, (self._energy_j() - before_j) / elapsed_s, 0.3, None)
+
+    def _energy_j(self) -> float:
+        self._gpu.advance(self._clock.monotonic_ns() / 1e9)
+        return self._gpu.energy_j
 
     def watch_warmup(self, release: Callable[[], None], max_s: float) -> None:
         """A computed warm-up has its length."""

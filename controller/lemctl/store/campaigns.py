@@ -217,13 +217,18 @@ def earliest_retry_utc(tx: sqlite3.Connection, campaign: Campaign) -> str | None
     return None if row[0] is None else str(row[0])
 
 
-def settle(tx: sqlite3.Connection, campaign: Campaign, clock: Clock) -> bool:
-    """Move a campaign whose every run has ended to Finished; True when it did."""
+def has_runs_left(tx: sqlite3.Connection, campaign: Campaign) -> bool:
+    """Whether any run has not ended."""
     left = tx.execute(
         "SELECT 1 FROM runs WHERE campaign_id = ? AND status IN ('Queued', 'Starting', 'Cooling', 'Running') LIMIT 1",
         (campaign.id,),
     ).fetchone()
-    if left is not None or campaign.status.kind not in ("Active", "Paused"):
+    return left is not None
+
+
+def settle(tx: sqlite3.Connection, campaign: Campaign, clock: Clock) -> bool:
+    """Move a campaign whose every run has ended to Finished; True when it did."""
+    if has_runs_left(tx, campaign) or campaign.status.kind not in ("Active", "Paused"):
         return False
     close(tx, campaign, CampaignFinished(), clock, "daemon")
     outbox.tell(tx, campaign, "finished", describe(tx, campaign, clock), clock)

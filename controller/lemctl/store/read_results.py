@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from lemctl.errors import NotFound
@@ -134,6 +135,18 @@ def campaign_surroundings(connection: sqlite3.Connection, campaign_id: int) -> d
         ],
         "environments": environments,
     }
+
+
+def deep_idle_readings(connection: sqlite3.Connection, campaign_id: int) -> list[tuple[float, float]]:
+    """Power in W and standard uncertainty of each B0 of a campaign, in order of time; each reading once, though every
+    attempt has its own copy of the one that it stands on."""
+    rows = connection.execute(
+        "SELECT b.power_w, coalesce(b.uncertainty_w, 0.0) FROM baselines b JOIN attempts a ON a.id = b.attempt_id"
+        " JOIN runs r ON r.id = a.run_id WHERE r.campaign_id = ? AND b.kind = 'B0' AND b.power_w IS NOT NULL"
+        " ORDER BY b.id",
+        (campaign_id,),
+    )
+    return [reading for reading, _ in groupby(tuple(row) for row in rows)]
 
 
 def run_in_full(connection: sqlite3.Connection, run: int) -> dict[str, Any]:

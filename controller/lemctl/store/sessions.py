@@ -112,3 +112,16 @@ def add_baseline(
         "INSERT INTO baselines (attempt_id, kind, power_w, uncertainty_w, reason, taken_utc) VALUES (?, ?, ?, ?, ?, ?)",
         (attempt_id, kind, power_w, uncertainty_w, reason, utc_text(clock.utc())),
     )
+
+
+def add_closing_baseline(
+    tx: sqlite3.Connection,
+    run_id: int,
+    power_w: float | None,
+    uncertainty_w: float | None,
+    reason: str | None,
+    clock: Clock,
+) -> None:
+    """B0 at a campaign's end, kept with the newest attempt of its last run."""
+    row = tx.execute("SELECT max(id) FROM attempts WHERE run_id = ?", (run_id,)).fetchone()
+    add_baseline(tx, row[0], "B0", power_w, uncertainty_w, reason, clock)

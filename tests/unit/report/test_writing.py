@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import random
+from dataclasses import replace
+
 import pytest
 from test_cells import result
 
+from lemctl.judge.drift import find_drift
+from lemctl.report.cells import Cell, cells_of
 from lemctl.report.columns import COLUMNS
 from lemctl.report.document import Report
 from lemctl.report.figures import axes_line, axis_names, axis_value, milliseconds, number
 from lemctl.report.status import DaemonState, LaneState, Status, status_text
 from lemctl.report.table import clipped, narrowed, table
-from lemctl.report.text import GAIN_NOTE, text_report
+from lemctl.report.text import GAIN_NOTE, TOO_FEW_REPEATS, text_report
 from lemctl.store.queries import RUN_STATUSES, CampaignRow
 from lemctl.store.read_status import FaultCount, RunLine
 
@@ -68,7 +73,6 @@ def campaign(**changes: object) -> CampaignRow:
 
 
 def report(energy: bool, executor: str = "local") -> Report:
-    from lemctl.report.cells import cells_of
     from lemctl.store.read_results import Figure
 
     one = result(80.0)
@@ -92,6 +96,34 @@ def test_a_simulated_report_is_marked() -> None:
 def test_an_absent_figure_stands_as_a_dash_with_its_reason_below() -> None:
     text = text_report(report(energy=False))
     assert "J/out token: no GPU" in text
+
+
+def cells(rho: float, experiments: int) -> list[Cell]:
+    draw, runs = random.Random(4), []
+    for index in range(experiments):
+        value = draw.gauss(0, 1)
+        for cycle in range(1, 6):
+            runs.append(result(100 + 2 * value, experiment=f"e{index}", cycle=cycle))
+            value = rho * value + (1 - rho * rho) ** 0.5 * draw.gauss(0, 1)
+    return cells_of(runs, [column.metric for column in COLUMNS], include_suspect=False)
+
+
+def test_repeats_that_resemble_each_other_widen_their_intervals_and_the_report_says_so() -> None:
+    alike = replace(report(energy=False), cells=cells(0.6, 60))
+    assert "repeats    of tokens/s resemble those before them (correlation 0." in text_report(alike)
+    few = replace(report(energy=False), cells=cells(0.6, 3))
+    assert TOO_FEW_REPEATS in text_report(few)
+    figure = alike.cells[0].figures["output_tokens_per_s"]
+    assert figure.correlation is not None
+    assert figure.correlation.rho == pytest.approx(0.6, abs=0.25)
+    assert figure.to_json()["repeat_correlation"] == figure.correlation.rho
+
+
+def test_a_report_says_how_deep_idle_moved() -> None:
+    assert "drift" not in text_report(report(energy=True))
+    moved = replace(report(energy=True), drift=find_drift([(80.0, 0.2), (84.0, 0.2)]))
+    assert "deep idle moved by +5.0% ± 0.4% from the campaign's start to its end, more than 3%" in text_report(moved)
+    assert moved.to_json()["drift"]["shift"] == pytest.approx(0.05)
 
 
 LINE = RunLine(
