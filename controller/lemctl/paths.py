@@ -50,6 +50,11 @@ class Home:
         return self.root / "notify"
 
     @property
+    def ballast(self) -> Path:
+        """Space that is given up when the disk is full."""
+        return self.root / "ballast"
+
+    @property
     def daemon_lock(self) -> Path:
         """Held by the daemon as long as it lives."""
         return self.root / "daemon.lock"

@@ -44,6 +44,9 @@ class Settings(BaseModel):
     max_runs: int = Field(200_000, ge=1, description="A campaign file that expands to more runs is refused.")
     retry_back_off_scale: float = Field(1.0, ge=0, description="Stretches the waits before retries; 0 is for tests.")
     min_free_disk_mb: int = Field(500, ge=0, description="Below this free space no new run starts.")
+    ballast_mb: int = Field(
+        64, ge=0, description="Kept on the state folder's disk, and given up to write the state when that disk is full."
+    )
 
     @property
     def paths(self) -> Home:

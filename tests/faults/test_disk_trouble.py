@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -41,6 +42,14 @@ def inject(what: str, wal: Path, command: list[str], **options: object) -> subpr
     return subprocess.Popen([*strace, *command], text=True, **options)  # type: ignore[call-overload,no-any-return]
 
 
+def attach(what: str, night: Night, trace: Path) -> subprocess.Popen[bytes]:
+    """The same for a daemon that runs, until strace ends."""
+    assert night.daemon is not None
+    wal, call = str(night.home.root / "lem.db-wal"), what.partition(":")[0]
+    fault = ["-P", wal, "-e", f"trace={call}", "-e", f"inject={what}"]
+    return subprocess.Popen(["strace", "-f", "-qq", "-o", str(trace), "-p", str(night.daemon.pid), *fault])
+
+
 @needs_strace
 @pytest.mark.parametrize(
     ("fault", "error", "text"),
@@ -67,18 +76,41 @@ def test_a_disk_that_refuses_stops_the_writer_and_keeps_what_was_committed(
     assert len(kept) <= int(done) + 1
 
 
-@pytest.mark.slow
 @needs_strace
-def test_a_full_disk_stops_the_daemon_and_the_next_one_goes_on(night: Night) -> None:
-    night.add(campaign_text(cycles=20))
-    night.begin()
+def test_a_daemon_outlives_a_disk_that_takes_nothing_for_a_while(night: Night, tmp_path: Path) -> None:
+    """Every write to the log fails, that of the attempt's end too, until the fault is taken away."""
+    night.add(campaign_text(cycles=10))
+    daemon = night.begin()
     night.wait_until_under_way()
-    night.end()
-    full = ["strace", "-f", "-qq", "-o", "/dev/null", "-P", str(night.home.root / "lem.db-wal"), "-e", "trace=pwrite64"]
-    night.begin(prefix=[*full, "-e", "inject=pwrite64:error=ENOSPC:when=60+"])
-    assert night.daemon is not None
-    assert night.daemon.wait(60) == 4
-    assert "free space on that disk" in (night.home.logs / "daemon.out").read_text()
+    trace = tmp_path / "trace"
+    strace = attach("pwrite64:error=ENOSPC", night, trace)
+    try:
+        night.wait_for(lambda: trace.exists() and trace.read_text().count("(INJECTED)") >= 5, "some refused writes")
+        assert daemon.poll() is None
+        done = night.statuses().count("Done")
+    finally:
+        strace.terminate()
+        strace.wait(30)
+    night.wait_campaign()
+    assert night.end() == 0
+    night.audit()
+    assert night.statuses() == ["Done"] * 10
+    assert done < 10
+    assert {(outcome, fault) for outcome, fault, _ in night.attempts()} == {("ok", None), ("interrupted", None)}
+
+
+@needs_strace
+def test_a_disk_that_fails_stops_the_daemon_and_the_next_one_goes_on(night: Night) -> None:
+    """EIO at the sync of a commit: nobody knows what is on that disk, and going on could lose more."""
+    night.add(campaign_text(cycles=20))
+    daemon = night.begin()
+    night.wait_until_under_way()
+    strace = attach("fdatasync:error=EIO", night, Path(os.devnull))
+    assert daemon.wait(60) == 4
+    strace.wait(30)
+    said = (night.home.logs / "daemon.out").read_text()
+    assert "look at that disk" in said
+    assert "Traceback" not in said
     assert "Queued" in night.statuses()
     night.begin()
     night.wait_campaign()

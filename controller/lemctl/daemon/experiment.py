@@ -16,6 +16,7 @@ from lem_runner.protocol import steady_file
 from lemctl.cancel import Cancel
 from lemctl.clock import ClockMark
 from lemctl.daemon.deep_idle import open_campaign
+from lemctl.daemon.disk import is_disk_full
 from lemctl.daemon.instruments import (
     HOST_TAIL_S,
     BaselineKind,
@@ -33,8 +34,18 @@ from lemctl.daemon.specs import Located, configuration, reported, resolved, run_
 from lemctl.daemon.tale import Tale
 from lemctl.engines.backends import BACKENDS
 from lemctl.engines.events import Finished
+from lemctl.engines.executor import Executor
 from lemctl.engines.session import Limits, RunnerDied
-from lemctl.errors import CancelledByPerson, CannotGoOn, FaultKind, Interrupted, Locked, PersonsMistake, RunFailed
+from lemctl.errors import (
+    CancelledByPerson,
+    CannotGoOn,
+    DiskFull,
+    FaultKind,
+    Interrupted,
+    Locked,
+    PersonsMistake,
+    RunFailed,
+)
 from lemctl.store import moves, read_runs, samples, sessions, works
 from lemctl.store.campaigns import QueuedRun, skip_cycles
 from lemctl.store.moves import Attempt
@@ -42,6 +53,8 @@ from lemctl.store.status import Cancelled, Skipped
 
 #: Failures by verdict: the engine is in good order and its figures are kept, flagged.
 JUDGED: tuple[FaultKind, ...] = ("invalid", "contaminated")
+#: What a full disk looks like from here: a runner that cannot write its events, a container that does not start.
+STARVED: tuple[FaultKind, ...] = ("infra", "bad_result")
 
 
 @dataclass(frozen=True)
@@ -53,6 +66,8 @@ class World:
     model_config: Callable[[dict[str, Any]], dict[str, Any] | None]
     environments: Callable[[OpenSession], list[tuple[str, str, str]]]
     back_off_scale: float = 1.0
+    #: Which disk has no room for a run, in words.
+    disk_lack: Callable[[Executor], str | None] = lambda executor: None  # noqa: ARG005
 
 
 def run_experiment(run: QueuedRun, lane: Lane, world: World, cancel: Cancel) -> None:
@@ -67,27 +82,36 @@ def run_experiment(run: QueuedRun, lane: Lane, world: World, cancel: Cancel) -> 
         judged = _attempt(run, lane, world, cancel, attempt, tale)
         if judged.verdict == "INVALID":
             raise _refused(judged)
-        _save(lane, attempt, judged, tale)
+        lane.store.with_room(_save, lane, attempt, judged, tale)
+    except DiskFull as full:
+        _end_for_disk(run, lane, attempt, str(full), tale)
     except (CannotGoOn, Locked):
         lane.end_session("failed", "the daemon cannot go on")
         raise
     except (Interrupted, CancelledByPerson) as end:
         lane.end_session("failed", str(end) or type(end).__name__)
-        _end_without_fault(run, lane, attempt, end, tale)
+        lane.store.with_room(_end_without_fault, run, lane, attempt, end, tale)
     except RunFailed as fault:
         if fault.kind not in JUDGED:
             lane.end_session("failed", f"{fault.kind}: {fault.message}")
         if isinstance(fault, MetersFailed) or fault.kind == "gpu_lost":
             lane.close(f"{fault.kind}: {fault.message}")
-        _end_failed(run, lane, world, attempt, fault, tale)
+        if fault.kind in STARVED and (lack := world.disk_lack(lane.executor)) is not None:
+            _end_for_disk(run, lane, attempt, f"{lack} ({fault.message})", tale)
+        else:
+            lane.store.with_room(_end_failed, run, lane, world, attempt, fault, tale)
     except Exception as error:  # noqa: BLE001 - the one place: whatever it was, it is recorded and the campaign goes on
+        if is_disk_full(error):
+            _end_for_disk(run, lane, attempt, str(error), tale)
+            return
         lane.end_session("failed", f"internal error: {error}")
         message = (
             str(error) if isinstance(error, PersonsMistake) else f"internal error: {type(error).__name__}: {error}"
         )
-        _end_failed(run, lane, world, attempt, RunFailed("infra", message, traceback.format_exc()), tale)
+        failed = RunFailed("infra", message, traceback.format_exc())
+        lane.store.with_room(_end_failed, run, lane, world, attempt, failed, tale)
     finally:
-        tale.end()
+        lane.store.with_room(tale.end)
 
 
 def _attempt(run: QueuedRun, lane: Lane, world: World, cancel: Cancel, attempt: Attempt, tale: Tale) -> Judged:
@@ -266,6 +290,13 @@ def _end_failed(run: QueuedRun, lane: Lane, world: World, attempt: Attempt, faul
         if fate.skip_experiment:
             reason = f"cycle {run.cycle} failed twice with {fault.kind}: {fault.message}"
             skip_cycles(tx, run.campaign, run.experiment, Skipped(reason=reason, because="failure"), lane.clock)
+
+
+def _end_for_disk(run: QueuedRun, lane: Lane, attempt: Attempt, text: str, tale: Tale) -> None:
+    """No fault of the run: it goes back to the queue, costs no retry, and no run starts until there is room."""
+    lane.end_session("failed", "the disk is full")
+    end = Interrupted(f"the disk is full: {text}")
+    lane.store.with_room(_end_without_fault, run, lane, attempt, end, tale)
 
 
 def _end_without_fault(

@@ -112,8 +112,12 @@ class Lane:
             return
         opened, self.open = self.open, None
         rung = opened.session.end(manner)
-        with self.store.transaction() as tx:
-            sessions.end(tx, opened.row, f"{reason} ({rung})", self.clock)
+
+        def write() -> None:
+            with self.store.transaction() as tx:
+                sessions.end(tx, opened.row, f"{reason} ({rung})", self.clock)
+
+        self.store.with_room(write)
 
     def close(self, reason: str) -> None:
         """End the session, take down containers, stop meters, give the devices back. A second call does nothing."""

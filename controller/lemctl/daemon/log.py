@@ -36,4 +36,5 @@ def open_log(path: Path) -> logging.Logger:
     logger.handlers = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False
+    logging.raiseExceptions = False  # a log on a full disk loses a line; a traceback of that would lose another
     return logger

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from lemctl.clock import SystemClock, boot_id
 from lemctl.daemon.locks import FileLock, holder_text
-from lemctl.errors import CannotGoOn, LemctlError, Locked
+from lemctl.errors import CannotGoOn, DiskFull, LemctlError, Locked
 from lemctl.paths import Home
 from lemctl.settings import Settings
 from lemctl.store import live
@@ -83,7 +82,7 @@ def run(settings: Settings) -> int:
         raise Locked(f"a daemon runs here already ({locked}); `lemctl daemon stop` ends it") from None
     log = _log(home)
     try:
-        with Store.open(home, "write", PATIENCE_S) as store:
+        with _open_store(settings) as store:
             store.refuse_damage()
             _serve(settings, store, log)
         return 0
@@ -97,8 +96,22 @@ def run(settings: Settings) -> int:
         lock.release()
 
 
+def _open_store(settings: Settings) -> Store:
+    """Even opening writes: where the disk is full, the ballast of an earlier daemon makes room."""
+    from lemctl.daemon.disk import Ballast
+
+    home = settings.paths
+    try:
+        return Store.open(home, "write", PATIENCE_S)
+    except DiskFull:
+        if not Ballast(home.ballast, 0).give_up():
+            raise
+        return Store.open(home, "write", PATIENCE_S)
+
+
 def _serve(settings: Settings, store: Store, log: logging.Logger) -> None:
     from lemctl.daemon.digest import Digest
+    from lemctl.daemon.disk import MB, HostDisk
     from lemctl.daemon.notify import Postman
     from lemctl.daemon.recovery import recover
     from lemctl.daemon.serve import Daemon, Flag
@@ -107,8 +120,10 @@ def _serve(settings: Settings, store: Store, log: logging.Logger) -> None:
     leave = Flag()
     _leave_on_signals(leave)
     clock = SystemClock()
-    host = Host(settings, store, clock, boot_id())
-    found = recover(store, host.executors_to_sweep(), clock)
+    disk = HostDisk(store.home, clock, settings.min_free_disk_mb * MB, settings.ballast_mb * MB)
+    store.make_room = disk.make_room
+    host = Host(settings, store, clock, boot_id(), disk)
+    found = store.with_room(recover, store, host.executors_to_sweep(), clock)
     log.info("started: %s", found)
     if found.interrupted:
         _keep_backup(store.home, log)
@@ -118,9 +133,8 @@ def _serve(settings: Settings, store: Store, log: logging.Logger) -> None:
         host.world(),
         host.lane_for,
         os.getpid(),
-        settings.min_free_disk_mb,
-        lambda: shutil.disk_usage(store.home.root).free / 1e6,
-        chores=(Postman(store, clock), Digest(store, clock)),
+        disk,
+        chores=(Postman(store, clock), Digest(store, clock), disk),
         leave=leave,
     )
     daemon.serve()
@@ -138,7 +152,7 @@ def _keep_backup(home: Home, log: logging.Logger) -> None:
     try:
         log.info("backup after an unclean end: %s", backup(home, RECOVERY))
         prune_backups(home, RECOVERY, KEEP_BACKUPS)
-    except LemctlError as error:
+    except (LemctlError, OSError) as error:
         log.warning("no backup after an unclean end: %s", error)
 
 

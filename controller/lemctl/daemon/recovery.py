@@ -26,16 +26,22 @@ class Recovered:
 def recover(store: Store, executors: list[Executor], clock: Clock) -> Recovered:
     """End leftover runners and containers first, so that nothing writes any more; then put the state right."""
     leftovers = sum(_swept(executor) for executor in executors)
+    interrupted, ended = interrupt_all(store, clock, REASON)
+    with store.transaction() as tx:
+        commands.reject_leftovers(tx, clock)
+        live.clear(tx)
+    return Recovered(interrupted, ended, leftovers)
+
+
+def interrupt_all(store: Store, clock: Clock, reason: str) -> tuple[int, int]:
+    """End every attempt and session that has no end, in one transaction; how many of each. Nothing may still run."""
     with store.transaction() as tx:
         found = read_runs.in_flight(tx)
         for one in found:
             past = read_runs.past_attempts(tx, one.run_id, one.attempt_id)
             status = after_interruption(one.attempt_id, past)
-            moves.end_without_fault(tx, one.attempt_id, one.run_id, clock, "interrupted", REASON, status)
-        ended = sessions.end_all(tx, REASON, clock)
-        commands.reject_leftovers(tx, clock)
-        live.clear(tx)
-    return Recovered(len(found), ended, leftovers)
+            moves.end_without_fault(tx, one.attempt_id, one.run_id, clock, "interrupted", reason, status)
+        return len(found), sessions.end_all(tx, reason, clock)
 
 
 def _swept(executor: Executor) -> int:

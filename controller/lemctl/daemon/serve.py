@@ -19,11 +19,13 @@ from lemctl.cancel import Cancel
 from lemctl.clock import Clock, utc_text
 from lemctl.daemon.adaptive import skip_what_is_precise
 from lemctl.daemon.deep_idle import close_campaign, is_closing_due
+from lemctl.daemon.disk import Boundless, Disk
 from lemctl.daemon.experiment import World, run_experiment
 from lemctl.daemon.lanes import Lane
 from lemctl.daemon.obey import UnderWay, obey
+from lemctl.daemon.recovery import interrupt_all
 from lemctl.daemon.retries import breaker_trips
-from lemctl.errors import LemctlError, Locked, PersonsMistake, RunFailed
+from lemctl.errors import DiskFull, LemctlError, Locked, PersonsMistake, RunFailed
 from lemctl.store import campaigns, commands, live, moves, outbox, read_runs
 from lemctl.store.campaigns import Campaign, QueuedRun
 from lemctl.store.commands import Answer, AskedCommand
@@ -32,6 +34,8 @@ from lemctl.store.status import CampaignPaused
 
 POLL_S = 0.2
 HEARTBEAT_S = 5.0
+#: Between two tries to write to a disk that is full.
+DISK_FULL_PAUSE_S = 2.0
 #: An idle lane keeps its session this long, in case a campaign follows that can use it; longer when a run of the
 #: active campaign is only held back. Both are well below the runner's lease, which nobody touches meanwhile.
 LINGER_S = 2.0
@@ -92,8 +96,7 @@ class Daemon:
     world: World
     lane_for: LaneFor
     pid: int
-    min_free_disk_mb: float = 0.0
-    free_disk_mb: FreeDisk = lambda: float("inf")
+    disk: Disk = field(default_factory=Boundless)
     #: Work in the ticking thread: a simulation has one order of events.
     inline: bool = False
     chores: Sequence[Chore] = ()
@@ -111,16 +114,27 @@ class Daemon:
     #: Nothing is in line and no lane is held: there is nothing to do until somebody writes.
     _at_rest: bool = False
     _told: tuple[str, str | None] = ("", None)
+    #: Campaigns whose people know that the disk is full.
+    _told_of_disk: set[int] = field(default_factory=set)
 
     def serve(self) -> None:
         """Tick until told to leave; then end what is under way, so that it goes back to the queue."""
         self._started_utc = utc_text(self.clock.utc())
         try:
             while not self.leave.is_set():
-                self.tick()
+                self._tick_or_make_room()
                 self._sleep()
         finally:
             self._wind_up()
+
+    def _tick_or_make_room(self) -> None:
+        """A full disk ends no daemon: what could not be written is written when there is room."""
+        try:
+            self.tick()
+        except DiskFull as full:
+            if not self.disk.make_room():
+                self.waits_for = str(full)
+                self.clock.wait(self.wake, DISK_FULL_PAUSE_S)
 
     def tick(self) -> None:
         """One look at everything. Raises `CannotGoOn`."""
@@ -138,14 +152,13 @@ class Daemon:
         version = self.store.data_version()
         if version == self._seen:
             return False
-        self._seen = version
         with self.store.transaction() as tx:
-            for command in commands.take(tx, self.clock):
-                if command.verb == "shutdown":
-                    self._shutdowns.append(command)
-                    self.leave.set()
-                else:
-                    self._open.append(command)
+            taken = commands.take(tx, self.clock)
+        self._seen = version
+        self._open += [command for command in taken if command.verb != "shutdown"]
+        self._shutdowns += [command for command in taken if command.verb == "shutdown"]
+        if self._shutdowns:
+            self.leave.set()
         return True
 
     def _answer_commands(self) -> None:
@@ -169,9 +182,13 @@ class Daemon:
         """Take back a lane whose worker is done, and judge whether its campaign should go on."""
         if self.work is None or self.work.thread.is_alive():
             return
-        work, self.work = self.work, None
+        if isinstance(self.work.failure, DiskFull):
+            self._put_right()
+            return
+        work = self.work
         self._at_rest = False
         if work.failure is not None:
+            self.work = None
             raise work.failure
         with self.store.transaction() as tx:
             campaign = campaigns.by_id(tx, work.run.campaign.id)
@@ -182,8 +199,19 @@ class Daemon:
             is_closing = is_over and not self.leave.is_set() and is_closing_due(self.lane, campaign)
             if not is_closing:
                 campaigns.settle(tx, campaign, self.clock)
+        self.work = None
         if is_closing:
             self._begin(work.run, close_campaign)
+
+    def _put_right(self) -> None:
+        """Not even the attempt's end could be written. Raises `DiskFull` until it can: then it is tried again."""
+        self.disk.make_room()
+        if self.lane is not None:
+            lane, self.lane = self.lane, None
+            lane.close("the disk is full")
+        interrupt_all(self.store, self.clock, "the disk is full")
+        self.work = None
+        self._at_rest = False
 
     def _break(self, tx: Transaction, campaign: Campaign) -> None:
         if campaign.status.kind != "Active" or not read_runs.has_queued(tx, campaign):
@@ -224,12 +252,17 @@ class Daemon:
 
     def _obstacle(self, campaign: Campaign) -> str | None:
         """What keeps a run from starting now, in words; None when its lane is ready."""
-        free_mb = self.free_disk_mb()
-        if free_mb < self.min_free_disk_mb:
-            return f"free disk: {free_mb:.0f} MB left, {self.min_free_disk_mb:.0f} MB needed"
         try:
+            if (lack := self.disk.lack()) is not None:
+                return self._tell_of_disk(campaign, lack)
             self.lane = self.lane_for(campaign)
-            return self.lane.executor.obstacle()
+            executor = self.lane.executor
+            if (obstacle := executor.obstacle()) is not None:
+                return obstacle
+            if (lack := self.disk.lack(executor.disks())) is not None:
+                return self._tell_of_disk(campaign, lack)
+            self._told_of_disk.clear()
+            return None
         except Locked as locked:
             return f"the device of {campaign.label}: {locked}"
         except (PersonsMistake, RunFailed) as refused:
@@ -237,6 +270,16 @@ class Daemon:
 
     def _experiment(self, run: QueuedRun, lane: Lane, cancel: Cancel) -> None:
         run_experiment(run, lane, self.world, cancel)
+
+    def _tell_of_disk(self, campaign: Campaign, lack: str) -> str:
+        if campaign.id not in self._told_of_disk:
+            self._told_of_disk.add(campaign.id)
+            with self.store.transaction() as tx:
+                body = (
+                    f"{lack}; it goes on by itself when there is room; {campaigns.describe(tx, campaign, self.clock)}"
+                )
+                outbox.tell(tx, campaign, "disk_low", body, self.clock)
+        return lack
 
     def _begin(self, run: QueuedRun, task: Task) -> None:
         assert self.lane is not None

@@ -6,6 +6,7 @@ import os
 
 from lemctl import __version__
 from lemctl.clock import Clock
+from lemctl.daemon.disk import Disk
 from lemctl.daemon.experiment import World
 from lemctl.daemon.gpu_choice import choose_gpus, gpus_here
 from lemctl.daemon.gpu_instruments import GpuInstruments, is_ours
@@ -29,11 +30,12 @@ from lemctl.store.database import Store
 class Host:
     """Made once, at the daemon's start: the runner is copied then, and stays as it was."""
 
-    def __init__(self, settings: Settings, store: Store, clock: Clock, boot_id: str):
+    def __init__(self, settings: Settings, store: Store, clock: Clock, boot_id: str, disk: Disk):
         self._settings = settings
         self._store = store
         self._clock = clock
         self._boot_id = boot_id
+        self._disk = disk
         self._runner = copy_runner(runner_source(), settings.paths.runner)
         self._executors: dict[str, Executor] = {}
         self._lane: Lane | None = None
@@ -51,6 +53,7 @@ class Host:
             lambda spec: model_config(spec["model"], settings),
             self._environments,
             settings.retry_back_off_scale,
+            lambda executor: self._disk.lack(executor.disks()),
         )
 
     def executors_to_sweep(self) -> list[Executor]:
@@ -111,7 +114,7 @@ class Host:
             devices = {f.uuid: samples.know_device(tx, f.uuid, f.to_json()) for f in self._inventory()}
 
         def keep(rows: list[Sample]) -> None:
-            samples.add_samples(self._store, devices, self._boot_id, rows)
+            self._store.with_room(samples.add_samples, self._store, devices, self._boot_id, rows)
 
         def owns(pid: int) -> bool:
             return is_ours(pid, os.getpid(), lane.open.container_id if lane.open else None)

@@ -118,6 +118,15 @@ class Containers:
             compose = client.compose.version().split()[-1].removeprefix("v")
         return DockerFacts(info.server_version, compose, info.docker_root_dir, bool(info.live_restore_enabled))
 
+    def data_folder(self) -> Path | None:
+        """Where the engine keeps images and containers; None where that is not a folder of this host."""
+        with _translated("asking for the engine's data folder"):
+            client = self._client(self._call_timeout_s)
+            address = self._host or client.context.inspect(None).endpoints["docker"].host
+            root = client.system.info().docker_root_dir
+        is_here = str(address).startswith("unix://")
+        return root if is_here and root is not None and root.is_dir() else None
+
     def silence(self) -> str | None:
         """Why the engine does not answer, None when it does: one quick question."""
         try:

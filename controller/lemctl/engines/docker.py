@@ -40,6 +40,7 @@ class DockerExecutor:
         self._runner = runner
         self._containers = containers or Containers()
         self._silence: str | None = None
+        self._data_folder: Path | None = None  # of the engine; an empty path where it is not on this host
         self._asked_at = 0.0
         self._warm: dict[tuple[str, str], str] = {}  # (lane, service) -> container id
         self._unclean: set[tuple[str, str]] = set()  # may hold a runner that could not be ended: recreated before use
@@ -67,6 +68,15 @@ class DockerExecutor:
         if self._silence is None or time.monotonic() - self._asked_at > ASK_AGAIN_S:
             self._silence, self._asked_at = self._containers.silence(), time.monotonic()
         return self._silence
+
+    def disks(self) -> Sequence[Path]:
+        """The engine's data folder, where the engine is this host's. Asked once: it cannot move while it runs."""
+        if self._data_folder is None:
+            try:
+                self._data_folder = self._containers.data_folder() or Path()
+            except ContainerFault:
+                return ()
+        return (self._data_folder,) if self._data_folder != Path() else ()
 
     def path_of(self, host_path: Path) -> str:
         """A path below one of the mounted folders, as the container sees it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -83,6 +84,10 @@ class Executor(Protocol):
         """Why nothing can be started at present, in words; None when it can. Asked before every run."""
         ...
 
+    def disks(self) -> Sequence[Path]:
+        """Folders beside the state folder whose disks must have room for a run."""
+        ...
+
     def path_of(self, host_path: Path) -> str:
         """A file of the state folder or the model folder, as the runner sees it."""
         ...
@@ -127,6 +132,10 @@ class LocalExecutor:
     def obstacle(self) -> str | None:
         """There is always a process to be had."""
         return None
+
+    def disks(self) -> Sequence[Path]:
+        """None: what a child process writes is in the state folder."""
+        return ()
 
     def path_of(self, host_path: Path) -> str:
         """The same path."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,10 @@ class SimulatedExecutor:
     def obstacle(self) -> str | None:
         """Computed engines are always there."""
         return None
+
+    def disks(self) -> Sequence[Path]:
+        """Nothing is written outside the state folder."""
+        return ()
 
     def path_of(self, host_path: Path) -> str:
         """As it is; nothing is read."""

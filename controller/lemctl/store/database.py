@@ -12,12 +12,12 @@ import socket
 import sqlite3
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import Literal, ParamSpec, TypeVar
 
 from lemctl.errors import DiskFull, LemctlError, Locked, NotFound, StoreUnusable
 from lemctl.paths import Home
@@ -36,6 +36,8 @@ NETWORK_FILE_SYSTEMS = frozenset(
     | {"fuse.sshfs", "fuse.glusterfs", "glusterfs", "fuse.s3fs", "fuse.rclone", "davfs", "fuse.davfs2", "ncpfs"}
 )
 
+T = TypeVar("T")
+P = ParamSpec("P")
 Mode = Literal["write", "read"]
 #: What `Store.transaction` gives, for callers that pass it on without knowing SQL.
 Transaction = sqlite3.Connection
@@ -51,6 +53,8 @@ class Store:
         self._local = threading.local()
         self._all: list[sqlite3.Connection] = []
         self._guard = threading.Lock()
+        #: Asked when the disk is full: whether something was given up for us.
+        self.make_room: Callable[[], bool] = lambda: False
 
     @classmethod
     def open(cls, home: Home, mode: Mode = "read", patience_s: float = PATIENCE_S) -> Store:
@@ -105,6 +109,15 @@ class Store:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
+
+    def with_room(self, write: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do `write`, which is one transaction, and once more where the disk was full and room could be made."""
+        try:
+            return write(*args, **kwargs)
+        except DiskFull:
+            if not self.make_room():
+                raise
+            return write(*args, **kwargs)
 
     def data_version(self) -> int:
         """Changes when another connection has committed."""
