@@ -5,6 +5,7 @@ Durations are monotonic nanoseconds, timestamps are UTC. Nothing else in lemctl 
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from dataclasses import dataclass
@@ -24,6 +25,10 @@ class Clock(Protocol):
 
     def boottime_ns(self) -> int:
         """As `monotonic_ns`, but running on while the host is suspended."""
+        ...
+
+    def boot(self) -> str:
+        """Id of this boot, on which both axes count."""
         ...
 
     def utc(self) -> datetime:
@@ -46,6 +51,10 @@ class SystemClock:
         """`CLOCK_BOOTTIME`."""
         return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
+    def boot(self) -> str:
+        """As the kernel names it."""
+        return boot_id()
+
     def utc(self) -> datetime:
         """Now, aware, UTC."""
         return datetime.now(UTC)
@@ -58,10 +67,12 @@ class SystemClock:
 class SimulatedClock:
     """A clock that moves only when somebody waits: a week passes in as long as its decisions take."""
 
-    def __init__(self, start_utc: datetime, start_mono_ns: int = 0):
+    def __init__(self, start_utc: datetime, start_mono_ns: int = 0, boot: str = "simulated"):
         self._utc0 = start_utc
         self._mono0_ns = start_mono_ns
         self._elapsed_ns = 0
+        self._slept_ns = 0
+        self._boot = boot
         self._lock = threading.Lock()
 
     def monotonic_ns(self) -> int:
@@ -70,13 +81,18 @@ class SimulatedClock:
             return self._mono0_ns + self._elapsed_ns
 
     def boottime_ns(self) -> int:
-        """A simulated host is never suspended."""
-        return self.monotonic_ns()
+        """Simulated monotonic time with what the host slept."""
+        with self._lock:
+            return self._mono0_ns + self._elapsed_ns + self._slept_ns
+
+    def boot(self) -> str:
+        """The boot that it was made for, or rebooted into."""
+        return self._boot
 
     def utc(self) -> datetime:
         """Simulated wall time."""
         with self._lock:
-            return self._utc0 + timedelta(microseconds=self._elapsed_ns // 1000)
+            return self._utc0 + timedelta(microseconds=(self._elapsed_ns + self._slept_ns) // 1000)
 
     def wait(self, event: threading.Event, timeout_s: float) -> bool:
         """Move on by the timeout at once, unless the event is set already."""
@@ -89,6 +105,23 @@ class SimulatedClock:
         """Move time on."""
         with self._lock:
             self._elapsed_ns += max(0, round(seconds * 1e9))
+
+    def set_wall(self, seconds: float) -> None:
+        """Somebody sets the wall clock forward (or back, below 0); nothing else notices."""
+        with self._lock:
+            self._utc0 += timedelta(seconds=seconds)
+
+    def suspend(self, seconds: float) -> None:
+        """The host sleeps: the wall clock goes on, monotonic time does not."""
+        with self._lock:
+            self._slept_ns += round(seconds * 1e9)
+
+    def reboot(self, boot: str, seconds: float) -> None:
+        """The host is off for a while; monotonic time begins anew."""
+        with self._lock:
+            self._utc0 += timedelta(microseconds=(self._elapsed_ns + self._slept_ns) // 1000, seconds=seconds)
+            self._mono0_ns = self._elapsed_ns = self._slept_ns = 0
+            self._boot = boot
 
 
 @dataclass(frozen=True)
@@ -113,6 +146,29 @@ class ClockMark:
         return (later.utc - self.utc).total_seconds() - (later.boot_ns - self.boot_ns) / 1e9
 
 
+@dataclass(frozen=True)
+class Deadline:
+    """A moment some seconds away. In the boot in which it was set it is kept on the axis that no hand moves; after a
+    reboot the wall clock is all there is. Without an axis it is an hour that a person named."""
+
+    at_utc: str
+    boottime_ns: int | None = None
+    boot: str | None = None
+
+    @classmethod
+    def after(cls, seconds: float, clock: Clock) -> Deadline:
+        """So many seconds from now."""
+        at_utc = utc_text(clock.utc() + timedelta(seconds=seconds))
+        return cls(at_utc, clock.boottime_ns() + round(seconds * 1e9), clock.boot())
+
+    def left_s(self, clock: Clock) -> float:
+        """Seconds that are left, below 0 once it has passed."""
+        if self.boottime_ns is not None and self.boot == clock.boot():
+            return (self.boottime_ns - clock.boottime_ns()) / 1e9
+        return (datetime.fromisoformat(self.at_utc) - clock.utc()).total_seconds()
+
+
+@functools.cache
 def boot_id() -> str:
     """The kernel's id of this boot; monotonic times of different boots do not compare."""
     try:

@@ -12,7 +12,7 @@ from build import Night, plan_of
 from lemctl.clock import utc_text
 from lemctl.errors import NotFound, UsageMistake
 from lemctl.paths import Home
-from lemctl.store import campaigns, commands, moves
+from lemctl.store import campaigns, commands, moves, queue
 from lemctl.store.campaigns import Campaign
 from lemctl.store.commands import Answer
 from lemctl.store.status import CampaignCancelled, CampaignPaused, Queued
@@ -142,12 +142,14 @@ def test_a_run_held_back_lets_the_next_one_by_and_comes_when_its_time_has(night:
 
     def next_id() -> int:
         with night.store.transaction() as tx:
-            run = campaigns.next_run(tx, campaigns.find(tx, "a"), night.clock)
+            run = queue.next_run(tx, campaigns.find(tx, "a"), night.clock)
         assert run is not None
         return run.id
 
     assert next_id() == second
-    assert campaigns.earliest_retry_utc(night.store.connection, now(night, "a")) == until
+    deadline = queue.earliest_retry(night.store.connection, now(night, "a"), night.clock)
+    assert deadline is not None
+    assert deadline.at_utc == until
     night.clock.advance(30)
     assert next_id() == first
 

@@ -15,7 +15,7 @@ from lemctl.store.database import Store
 from lemctl.store.queries import campaign_document, find_campaign, line_of_campaigns, list_campaigns
 from lemctl.store.read_history import past_runs
 from lemctl.store.read_results import EXPORT_COLUMNS, campaign_results, export_rows, log_places, run_in_full
-from lemctl.store.read_status import ended_since, faults, last_runs, last_transition, run_lines, seconds_per_run
+from lemctl.store.read_status import ended_since, faults, last_runs, last_transition, run_lines
 
 
 @pytest.fixture
@@ -142,11 +142,6 @@ def test_faults_are_counted_by_kind_with_the_newest_run(night: Night) -> None:
         ("silent", 3, 4, "message of 4"),
         ("engine_error", 1, 2, "message of 2"),
     ]
-
-
-def test_the_pace_is_that_of_results_alone(mixed: Night) -> None:
-    assert seconds_per_run(mixed.store.connection, 1) == pytest.approx(15.0)
-    assert seconds_per_run(mixed.store.connection, 99) is None
 
 
 def test_results_carry_the_figures_of_the_attempt_that_succeeded(mixed: Night) -> None:

@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from lemctl.campaign.expected import GUESS_LOAD_S, Durations, Expected, Ground
 from lemctl.campaign.order import loads
 from lemctl.campaign.plan import Experiment, Plan, engine_of
 
-Ground = Literal["measured", "like", "guess"]
-
 # The guesses: of the right order for a model of some billion parameters on one GPU; history replaces them.
-GUESS_LOAD_S = 45.0
 GUESS_COOL_S = 90.0
 GUESS_STEADY_S = 60.0
 GUESS_STEP_S = 0.03
@@ -114,6 +112,26 @@ def estimate(
         sample_bytes=int(samples),
         request_bytes=int(requests),
     )
+
+
+def guesses_s(plan: Plan, sensors: bool = True) -> list[float]:
+    """For each experiment the guess of one run, loading apart: what history is compared with."""
+    past = _Past({}, {}, plan.document["gate"], sensors)
+    return [past.phases(experiment)[0].total_s for experiment in plan.experiments]
+
+
+def expected_runs(plan: Plan, durations: Durations, sensors: bool = True) -> list[tuple[str, Expected]]:
+    """(experiment, what it is expected to take, loading included) of every run in order."""
+    known: dict[tuple[int, bool], tuple[str, Expected]] = {}
+    guesses = guesses_s(plan, sensors)
+    found = []
+    for run, is_load in zip(plan.runs, loaded_runs(plan), strict=True):
+        key = run.experiment, is_load
+        if key not in known:
+            one = plan.experiments[run.experiment]
+            known[key] = one.hash, durations.whole(one.hash, one.backend, one.model, guesses[run.experiment], is_load)
+        found.append(known[key])
+    return found
 
 
 def loaded_runs(plan: Plan) -> list[bool]:

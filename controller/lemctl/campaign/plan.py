@@ -112,9 +112,7 @@ def plan(campaign: CampaignFile) -> Plan:
     document = _document(campaign)
     if limits := _largest_batches(experiments):
         document["largest_batch"] = limits
-    # Whom it is told to is no part of what is done.
-    done = {**{key: value for key, value in document.items() if key != "notify"}, "description": ""}
-    identity = {"document": done, "experiments": list(collector.found)}
+    identity = {"document": _done(document), "experiments": list(collector.found)}
     digest = hashlib.sha256(canonical(identity).encode()).hexdigest()[:16]
     return Plan(campaign.name, document, experiments, runs, digest, _warnings(campaign, collector))
 
@@ -128,6 +126,14 @@ def _largest_batches(experiments: Sequence[Experiment]) -> dict[str, int]:
         if batch and portable.limits(each.backend, batch):
             found[each.backend] = max(batch, found.get(each.backend, 0))
     return found
+
+
+def _done(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What a campaign does, without when it may, whom it tells and what a failure does to it."""
+    steering = ("hours", "schedule", "notify", "on_failure")
+    breaker = {key: value for key, value in document["breaker"].items() if key != "probe_s"}
+    kept = {key: value for key, value in document.items() if key not in steering}
+    return {**kept, "breaker": breaker, "description": ""}
 
 
 def engine_of(experiment: Experiment) -> tuple[str, int, int]:
@@ -290,7 +296,10 @@ def _document(campaign: CampaignFile) -> dict[str, Any]:
             "progress_s": timeouts.progress,
             "run_s": timeouts.run,
         },
-        "breaker": {"consecutive": settings.breaker.consecutive},
+        "breaker": {"consecutive": settings.breaker.consecutive, "probe_s": settings.breaker.probe},
+        "on_failure": settings.on_failure,
+        "hours": settings.hours.model_dump(by_alias=True) if settings.hours is not None else None,
+        "schedule": settings.schedule,
         "gpus": list(settings.gpus) if settings.gpus is not None else None,
         "base": {**_said(campaign.base), "scoped": {name: dict(groups) for name, groups in campaign.scoped.items()}},
         "sweep": campaign.raw["sweep"],

@@ -22,9 +22,6 @@ NOT_YET: Mapping[str, str] = {
     "workload.load.rate": "belongs to open-loop load, which is not available in this version",
     "workload.load.burstiness": "belongs to `mode: gamma`, which is not available in this version",
     "workload.load.trace": "belongs to `mode: trace`, which is not available in this version",
-    "hours": "hours are not available in this version; start the campaign when it may run",
-    "schedule": "schedules are not available in this version; start the campaign by hand or from cron",
-    "on_failure": "not available in this version; `breaker` and `retry` decide what a failed run does",
 }
 
 

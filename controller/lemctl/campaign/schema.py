@@ -11,6 +11,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
 
+from lemctl.campaign.cron import read_cron
+from lemctl.campaign.hours import DAYS, minutes, zone_of
+
 BACKENDS: tuple[str, ...] = ("pytorch", "vllm", "tensorrt", "replay")
 
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -222,7 +225,12 @@ class Breaker(Section):
     """Stops a campaign that only fails."""
 
     consecutive: int = Field(
-        default=3, ge=1, le=1000, description="Failed runs in a row after which the campaign pauses."
+        default=3, ge=1, le=1000, description="Runs in a row with the same failure after which the campaign pauses."
+    )
+    probe: Duration = Field(
+        default=1800.0,
+        description="After so long one run is tried; its success lets the campaign go on. 0: only when a person "
+        "resumes it.",
     )
 
 
@@ -241,12 +249,63 @@ class CyclesUntil(Section):
     max: int = Field(default=40, ge=2, le=10_000, description="At most so many.")
 
 
-class Hours(Section):
-    """When runs may start."""
+def _time_of_day(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be a time of the day such as 22:00")
+    minutes(value)
+    return value
 
-    from_: Text = Field(alias="from")
-    to: Text
-    tz: Text | None = None
+
+def _zone(value: Any) -> Any:
+    if isinstance(value, str):
+        zone_of(value)
+    return value
+
+
+def _days(value: Any) -> list[str]:
+    """`mon-fri`, `sat` or `[mon, wed]` -> days of the week, from Monday on."""
+    if isinstance(value, str):
+        first, _, last = value.partition("-")
+        if first in DAYS and (last or first) in DAYS:
+            start, count = DAYS.index(first), (DAYS.index(last or first) - DAYS.index(first)) % 7 + 1
+            return sorted((DAYS[(start + n) % 7] for n in range(count)), key=DAYS.index)
+    if isinstance(value, list) and value and all(day in DAYS for day in value):
+        return sorted(set(value), key=DAYS.index)
+    raise ValueError("must be days such as [mon, tue] or mon-fri")
+
+
+def _cron(value: Any) -> Any:
+    if isinstance(value, str):
+        read_cron(value)
+    return value
+
+
+TimeOfDay = Annotated[
+    str,
+    BeforeValidator(_time_of_day),
+    WithJsonSchema({"type": "string", "pattern": r"^\d\d:\d\d$", "examples": ["22:00"]}),
+]
+_DAY = {"type": "string", "enum": list(DAYS)}
+Days = Annotated[
+    list[str],
+    BeforeValidator(_days),
+    WithJsonSchema({"anyOf": [{"type": "array", "items": _DAY, "minItems": 1}, {"type": "string"}]}),
+]
+
+
+class Hours(Section):
+    """When runs may start. A run begins only if it is expected to end before the close; one that runs is left alone."""
+
+    from_: TimeOfDay = Field(alias="from", description="Opening, on the wall clock of `tz`.")
+    to: TimeOfDay = Field(description="Close. At or before `from`: on the next day.")
+    days: Days = Field(
+        default_factory=lambda: list(DAYS),
+        validate_default=True,
+        description="Days on which a window opens: a list, or a span such as `mon-fri`.",
+    )
+    tz: Annotated[Text, BeforeValidator(_zone)] | None = Field(
+        default=None, description="IANA time zone such as `Europe/Berlin`. Default: the host's."
+    )
 
 
 Told = Literal["finished", "breaker", "gpu_lost", "disk_low", "digest"]
@@ -323,7 +382,11 @@ class Campaign(Section):
     )
     gate: Gate = Field(default_factory=Gate, description="What a run waits for.")
     hours: Hours | None = Field(default=None, description="When runs may start.")
-    schedule: Text | None = Field(default=None, description="Cron expression that starts the campaign.")
+    schedule: Annotated[Text, BeforeValidator(_cron)] | None = Field(
+        default=None,
+        description="Cron expression of five fields, in the zone of `hours`: the campaign begins then, and again each "
+        "time that it has ended before.",
+    )
     retry: Retry = Field(default_factory=Retry, description="Further attempts.")
     timeouts: Timeouts = Field(default_factory=Timeouts, description="Limits of an attempt.")
     breaker: Breaker = Field(default_factory=Breaker, description="Stops a campaign that only fails.")
@@ -331,6 +394,8 @@ class Campaign(Section):
         default=None, description="Indices or UUIDs of the GPUs that a run uses. Default: the first one, or the CPU."
     )
     notify: Notify | None = Field(default=None, description="Who is told, and of what.")
-    on_failure: Literal["continue", "pause", "stop"] | None = Field(
-        default=None, description="What a failed run does to the campaign."
+    on_failure: Literal["continue", "pause", "abort"] = Field(
+        default="continue",
+        description="What a run that failed for good does to the campaign: nothing beyond its `breaker`, pause it, or "
+        "cancel what is left.",
     )

@@ -13,10 +13,13 @@ from lemctl.cli.terminal import out, out_json, warn
 
 if TYPE_CHECKING:
     from lemctl.campaign.estimate import Estimate
+    from lemctl.campaign.expected import Left
     from lemctl.campaign.plan import Plan
     from lemctl.campaign.vram import VramNeed
     from lemctl.paths import Home
+    from lemctl.report.plan import HoursNow
     from lemctl.settings import Settings
+    from lemctl.store.read_history import PastRun
 
 NVIDIA_DEVICE = Path("/dev/nvidiactl")
 
@@ -40,10 +43,13 @@ def plan(
     where = executor_for(planned.plan, executor, settings)
     vram, axes = most_vram(planned.plan, settings)
     has_sensors = NVIDIA_DEVICE.exists()
+    past = past_of(settings.paths)
     view = PlanView(
         plan=planned.plan,
         executor=where,
-        estimate=estimate_from_history(planned.plan, settings.paths, has_sensors),
+        estimate=estimate_from_history(planned.plan, past, has_sensors),
+        left=left_of(planned.plan, past, has_sensors),
+        hours=hours_now(planned.plan.document),
         has_sensors=has_sensors,
         vram=vram,
         vram_axes=axes,
@@ -59,18 +65,50 @@ def plan(
     out(plan_text(view, every=every))
 
 
-def estimate_from_history(plan: Plan, home: Home, has_sensors: bool) -> Estimate:
-    """The estimate, resting on this database's past runs where there are any."""
-    from lemctl.campaign.estimate import Phases, estimate
+def hours_now(document: dict[str, Any]) -> HoursNow | None:
+    """Whether the hours of a campaign are open, and until or from when; None where it has none."""
+    from lemctl.campaign.hours import describe, local_text, read_hours
+    from lemctl.clock import SystemClock
+    from lemctl.report.plan import HoursNow
+
+    hours = read_hours(document)
+    if hours is None:
+        return None
+    now = SystemClock().utc()
+    window = hours.window_at(now)
+    is_open = window.opens <= now
+    return HoursNow(describe(hours), is_open, local_text(window.closes if is_open else window.opens, hours.zone))
+
+
+def left_of(plan: Plan, past: list[PastRun], has_sensors: bool) -> Left:
+    """How long the plan is expected to take from now on, in its hours."""
+    from lemctl.campaign.estimate import expected_runs
+    from lemctl.campaign.expected import what_is_left
+    from lemctl.campaign.hours import read_hours
+    from lemctl.clock import SystemClock
+    from lemctl.store.read_history import durations
+
+    runs = expected_runs(plan, durations(past), has_sensors)
+    return what_is_left(runs, read_hours(plan.document), SystemClock().utc())
+
+
+def past_of(home: Home) -> list[PastRun]:
+    """The past runs of this database; none before the first campaign."""
     from lemctl.errors import NotFound
     from lemctl.store.database import Store
     from lemctl.store.read_history import past_runs
 
     try:
         with Store.open(home, "read") as store:
-            past = past_runs(store.connection)
+            return past_runs(store.connection)
     except NotFound:
-        past = []
+        return []
+
+
+def estimate_from_history(plan: Plan, past: list[PastRun], has_sensors: bool) -> Estimate:
+    """The estimate, resting on past runs where there are any."""
+    from lemctl.campaign.estimate import Phases, estimate
+
     history: dict[str, list[Phases]] = {}
     like: dict[tuple[str, str], list[Phases]] = {}
     for run in past:

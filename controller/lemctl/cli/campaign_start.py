@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lemctl.cli.options import Executor, Preset, Set
+from lemctl.campaign.cron import read_cron
+from lemctl.cli.options import Executor, Preset, Set, moment
 from lemctl.cli.terminal import say, warn
 from lemctl.errors import UsageMistake
 
 if TYPE_CHECKING:
     from lemctl.cli.campaign_file import Planned
+    from lemctl.clock import SystemClock
     from lemctl.settings import Settings
     from lemctl.store.campaigns import Added
+    from lemctl.store.database import Transaction
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="Campaign file.", show_default=False)]
 Wait = Annotated[bool, typer.Option("--wait", help="Show progress until it ends; exit with the campaign's code.")]
@@ -27,6 +30,7 @@ def start(
     prefetch: Prefetch = False,
     priority: Annotated[int | None, typer.Option(help="Place in the line: higher goes first. [default: 0]")] = None,
     after: Annotated[str | None, typer.Option(metavar="NAME", help="Start once that campaign has ended.")] = None,
+    at: Annotated[str | None, typer.Option("--at", metavar="TIME", help="Begin at 22:00, or 2026-11-27T22:00.")] = None,
     executor: Executor = None,
     sets: Set = None,
     preset: Preset = None,
@@ -55,6 +59,7 @@ def start(
         wait=wait,
         priority=priority,
         after=after,
+        at=at,
     )
 
 
@@ -101,11 +106,13 @@ def run_planned(
     wait: bool,
     priority: int | None = None,
     after: str | None = None,
+    at: str | None = None,
 ) -> int:
     """Preflight, queue, daemon; returns the exit code. Raises `PreflightRefused` with the command that mends it."""
     _preflight(planned, settings, executor, file, prefetch)
     _print_warnings(planned)
-    added = _enqueue(planned, settings, executor, priority, after)
+    _say_hours(planned, settings)
+    added = _enqueue(planned, settings, executor, priority, after, at)
     label = added.campaign.label
     if not added.attached:
         say(f"campaign {label} is in the queue: {_runs(added.new_runs)}, executor {executor}")
@@ -154,7 +161,10 @@ def _preflight(planned: Planned, settings: Settings, executor: str, file: str, p
         raise PreflightRefused(f"missing: {names}; next: " + " and ".join(f"`{mend}`" for mend in mends))
 
 
-def _enqueue(planned: Planned, settings: Settings, executor: str, priority: int | None, after: str | None) -> Added:
+def _enqueue(
+    planned: Planned, settings: Settings, executor: str, priority: int | None, after: str | None, at: str | None
+) -> Added:
+    from lemctl.cli.campaign_plan import NVIDIA_DEVICE
     from lemctl.clock import SystemClock
     from lemctl.store.campaigns import add_campaign, find, reopen
     from lemctl.store.database import Store
@@ -164,10 +174,35 @@ def _enqueue(planned: Planned, settings: Settings, executor: str, priority: int 
         host = store.host_id()
         with store.transaction() as tx:
             behind = find(tx, after) if after is not None else None
-            added = add_campaign(tx, planned.plan, planned.source, executor, clock, host, priority or 0, behind)
+            added = add_campaign(
+                tx, planned.plan, planned.source, executor, clock, host, priority or 0, behind, NVIDIA_DEVICE.exists()
+            )
+            _schedule(tx, added, planned.plan.document, at, clock)
             if added.attached and added.campaign.status.kind == "Stopped":
                 reopen(tx, added.campaign, clock, "person")
     return added
+
+
+def _schedule(tx: Transaction, added: Added, document: dict[str, Any], at: str | None, clock: SystemClock) -> None:
+    """Hold the campaign back until its hour. Raises `UsageMistake` where it is under way already."""
+    from lemctl.campaign.hours import local_text, zone_of
+    from lemctl.clock import utc_text
+    from lemctl.store import schedules
+
+    campaign, tz = added.campaign, (document["hours"] or {}).get("tz")
+    is_new = not added.attached or schedules.is_awaited(tx, campaign.id)
+    if at is not None:
+        begins = moment(at, "--at", tz)
+        if not is_new:
+            raise UsageMistake(f"--at {at}: {campaign.label} has begun already; `lemctl campaign pause` holds it")
+        schedules.add(tx, campaign.id, campaign.name, clock, at_utc=utc_text(begins))
+        say(f"it begins {local_text(begins, zone_of(tz))}")
+    elif document["schedule"] is not None and is_new:
+        schedules.add(tx, campaign.id, campaign.name, clock, cron=document["schedule"], tz=tz)
+        begins = read_cron(document["schedule"]).next(clock.utc(), zone_of(tz))
+        say(f"it begins {local_text(begins, zone_of(tz))}, by its schedule {document['schedule']}")
+    elif is_new:
+        schedules.end(tx, campaign.name, clock)
 
 
 def _move_in_line(settings: Settings, label: str, priority: int | None, after: str | None) -> int:
@@ -206,6 +241,26 @@ def _simulate(planned: Planned, settings: Settings, seed: int, faults: bool) -> 
     say(f"simulated: campaign {campaign.label} {campaign.status.lower()}, {counts_text(campaign)}")
     say(f"`lemctl --home {home.root} report {campaign.label}` shows its figures")
     return code
+
+
+def _say_hours(planned: Planned, settings: Settings) -> None:
+    """When it opens, how many nights it needs, and what fits none of them."""
+    from lemctl.cli.campaign_plan import NVIDIA_DEVICE, hours_now, left_of, past_of
+
+    now = hours_now(planned.plan.document)
+    if now is None:
+        return
+    from lemctl.report.plan import nights_text
+
+    say(f"hours {now.text}: " + (f"open until {now.changes}" if now.is_open else f"open from {now.changes}"))
+    left = left_of(planned.plan, past_of(settings.paths), NVIDIA_DEVICE.exists())
+    if nights := nights_text(left):
+        say(nights)
+    if left.too_long:
+        warn(
+            f"{len(left.too_long)} of its experiments are expected to be longer than any of its hours, and would not "
+            "run: `lemctl campaign plan` names them"
+        )
 
 
 def _print_warnings(planned: Planned) -> None:

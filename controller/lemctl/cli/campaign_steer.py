@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lemctl.cli.options import Campaign, NamedCampaign, Where, full_keys, pairs
+from lemctl.cli.options import Campaign, NamedCampaign, Where, full_keys, moment, pairs
 from lemctl.cli.state import home, open_store
 from lemctl.cli.terminal import say, warn
 
@@ -30,12 +30,38 @@ def obeyed(at: Home, verb: Verb, arguments: dict[str, Any]) -> int:
 def pause(
     name: NamedCampaign,
     reason: Annotated[str, typer.Option(help="Shown by `status`.")] = "paused by a person",
+    for_: Annotated[str | None, typer.Option("--for", metavar="DURATION", help="Go on after 30m, 2h, 1d.")] = None,
+    until: Annotated[
+        str | None, typer.Option("--until", metavar="TIME", help="Go on at 22:00, or 2026-11-27T22:00.")
+    ] = None,
 ) -> int:
-    """Start nothing new until `resume`.
+    """Start nothing new until `resume`, or for a while.
 
     The run under way ends as usual.
     """
-    return obeyed(home(), "pause", {"campaign": name, "reason": reason})
+    from lemctl.errors import UsageMistake
+
+    if for_ is not None and until is not None:
+        raise UsageMistake("a pause ends after a time (--for) or at one (--until), not both")
+    arguments: dict[str, Any] = {"campaign": name, "reason": reason}
+    if for_ is not None:
+        arguments["for_s"] = _seconds(for_)
+    if until is not None:
+        arguments["until_utc"] = moment(until, "--until").isoformat()
+    return obeyed(home(), "pause", arguments)
+
+
+def _seconds(text: str) -> float:
+    from lemctl.campaign.schema import seconds
+    from lemctl.errors import UsageMistake
+
+    try:
+        found = seconds(text)
+    except ValueError as error:
+        raise UsageMistake(f"--for {text}: {error}") from None
+    if not found:
+        raise UsageMistake(f"--for {text}: a pause of no length; `lemctl campaign resume` ends one")
+    return found
 
 
 def resume(name: NamedCampaign) -> int:
@@ -62,7 +88,10 @@ def retry(
     where: Where = None,
     run: Annotated[int | None, typer.Option(help="One run, by its number.")] = None,
 ) -> int:
-    """Put failed runs back in the queue."""
+    """Put failed runs back in the queue.
+
+    `--where` takes swept keys, `backend`, `model`, and `kind` for the kind of failure, such as kind=infra.
+    """
     from lemctl.errors import UsageMistake
     from lemctl.store.queries import axis_keys, find_campaign
 
@@ -72,7 +101,7 @@ def retry(
     if where:
         with open_store() as store:
             known = axis_keys(store.connection, find_campaign(store.connection, name).id)
-        conditions = full_keys(pairs(where, "--where"), known, "--where")
+        conditions = full_keys(pairs(where, "--where"), known, "--where", also=("kind", "model"))
     arguments = {"campaign": name, "failed": run is None, "where": conditions, "run": run}
     return obeyed(home(), "retry", arguments)
 

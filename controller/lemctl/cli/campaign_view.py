@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lemctl.cli.options import Campaign, Json
 from lemctl.cli.state import open_store, store_if_any
+from lemctl.cli.status_left import left_now
 from lemctl.cli.terminal import out, out_json, say
 from lemctl.lines import duration, plural
+from lemctl.report.status import GROUNDS, LeftNow
 
 if TYPE_CHECKING:
     from lemctl.store.queries import CampaignRow
@@ -48,26 +52,26 @@ def show(name: Campaign = None, json: Json = False) -> None:
     """One campaign: its state, its counts, the file it came from."""
     from lemctl.report.table import clipped
     from lemctl.store.queries import campaign_document, find_campaign, line_of_campaigns
-    from lemctl.store.read_status import faults, seconds_per_run
+    from lemctl.store.read_status import faults
 
     with open_store() as store:
         campaign = find_campaign(store.connection, name)
         document, source = campaign_document(store.connection, campaign.id)
         failures = faults(store.connection, campaign.id)
-        run_s = seconds_per_run(store.connection, campaign.id)
+        left = left_now(store, campaign, time.time())
         place = _place_in_line(line_of_campaigns(store.connection), campaign)
     if json:
         out_json(
             "campaign",
             campaign=campaign.to_json(),
             place_in_line=place,
-            seconds_per_run=run_s,
+            left=None if left is None else asdict(left),
             failures=[failure.to_json() for failure in failures],
             document=document,
             source=source,
         )
         return
-    out("\n".join(_facts(campaign, place, run_s)))
+    out("\n".join(_facts(campaign, place, left)))
     for failure in failures:
         out(f"failed    {plural(failure.count, 'run')} {failure.fault}: {clipped(failure.message, 100)}")
         out(f"          see `lemctl logs {failure.newest_run}`")
@@ -80,7 +84,7 @@ def _place_in_line(line: list[CampaignRow], campaign: CampaignRow) -> int | None
     return next((number for number, row in enumerate(line, 1) if row.id == campaign.id), None)
 
 
-def _facts(campaign: CampaignRow, place: int | None, run_s: float | None) -> list[str]:
+def _facts(campaign: CampaignRow, place: int | None, left: LeftNow | None) -> list[str]:
     counts = ", ".join(f"{count} {status.lower()}" for status, count in campaign.counts.items() if count)
     lines = [
         f"campaign  {campaign.label}: {campaign.status}" + (f" ({campaign.reason})" if campaign.reason else ""),
@@ -92,6 +96,7 @@ def _facts(campaign: CampaignRow, place: int | None, run_s: float | None) -> lis
     ]
     if place is not None:
         lines.append(f"line      place {place}")
-    if run_s is not None and campaign.left:
-        lines.append(f"left      about {duration(run_s * campaign.left)} at {duration(run_s)} a run")
+    if left is not None:
+        ground = GROUNDS[left.ground]
+        lines.append(f"left      about {duration(left.p50_s)}, at most {duration(left.p90_s)} ({ground})")
     return lines

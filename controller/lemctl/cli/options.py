@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 
 from lemctl.campaign.keys import listed
+from lemctl.clock import SystemClock
 from lemctl.errors import UsageMistake
 from lemctl.report.figures import axis_value
 
@@ -37,6 +39,18 @@ def new_app(help_text: str) -> typer.Typer:
     )
 
 
+def moment(text: str, option: str, tz: str | None = None) -> datetime:
+    """The moment that a person typed, UTC; a time without an offset is of the zone `tz`, else the host's. Raises
+    `UsageMistake`."""
+    from lemctl.campaign.hours import zone_of
+    from lemctl.campaign.moments import read_moment
+
+    try:
+        return read_moment(text, SystemClock().utc(), zone_of(tz))
+    except ValueError as error:
+        raise UsageMistake(f"{option} {text}: {error}") from None
+
+
 def pairs(words: list[str] | None, option: str) -> dict[str, str]:
     """`["a.b=1"]` -> `{"a.b": "1"}`; raises `UsageMistake`."""
     found: dict[str, str] = {}
@@ -51,14 +65,21 @@ def pairs(words: list[str] | None, option: str) -> dict[str, str]:
 
 
 def full_keys(
-    where: dict[str, str], known: Sequence[str], option: str, *, may_mean_several: bool = False
+    where: dict[str, str],
+    known: Sequence[str],
+    option: str,
+    *,
+    may_mean_several: bool = False,
+    also: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The conditions with whole dotted keys, each of which may be given by its last parts, and values as YAML reads
-    them. Raises `UsageMistake` for a key that no run is told apart by, or that may mean two."""
+    them; `also` names further keys that every run has. Raises `UsageMistake` for a key that no run is told apart by,
+    or that may mean two."""
     words: dict[str, Any] = {"true": True, "false": False, "null": None}
     found: dict[str, Any] = {}
     for key, value in where.items():
-        meant = [name for name in (*known, "backend") if name == key or name.endswith("." + key)]
+        names = (*known, "backend", *also)
+        meant = [key] if key in names else [name for name in names if name.endswith("." + key)]
         if not meant or (len(set(meant)) > 1 and not may_mean_several):
             what = (
                 f"may mean {' or '.join(meant)}" if meant else f"is not swept; swept are {listed(known) or 'no keys'}"

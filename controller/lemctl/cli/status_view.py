@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from lemctl.cli.describe import seconds_since
 from lemctl.cli.state import daemon_pid, home
+from lemctl.cli.status_left import left_now, scheduled
 from lemctl.cli.terminal import is_terminal, out, out_json
 from lemctl.report.columns import RUN_METRICS
 from lemctl.report.status import DaemonState, LaneState, Status, status_text
 from lemctl.store.database import Store
 from lemctl.store.queries import line_of_campaigns, list_campaigns
-from lemctl.store.read_status import faults, last_runs, live, run_lines, seconds_per_run
+from lemctl.store.read_status import faults, last_runs, live, run_lines
 
 if TYPE_CHECKING:
     from lemctl.paths import Home
@@ -58,7 +59,8 @@ def read_status(store: Store, at: Home) -> Status:
             waits_for=None if pid is None else said.get("waits_for"),
         ),
         campaigns=campaigns,
-        seconds_per_run=None if first is None else seconds_per_run(connection, first.id),
+        left=None if first is None else left_now(store, first, now_s),
+        scheduled=scheduled(store, now_s),
         lanes=[] if pid is None else lane_states(store, topics, now_s),
         last=last_runs(connection, LAST_RUNS, RUN_METRICS),
         faults=[] if first is None else faults(connection, first.id),

@@ -13,7 +13,8 @@ from lemctl.daemon.instruments import BaselineRecord, GateSpec, NoSensors, Tell
 from lemctl.daemon.lanes import Lane
 from lemctl.errors import CancelledByPerson, Interrupted, RunFailed
 from lemctl.store import live, sessions
-from lemctl.store.campaigns import Campaign, QueuedRun
+from lemctl.store.campaigns import Campaign
+from lemctl.store.queue import QueuedRun
 
 #: Before the closing reading of a campaign that never cooled, in s.
 COOLING_MAX_S = 300.0

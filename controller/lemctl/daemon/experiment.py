@@ -47,8 +47,9 @@ from lemctl.errors import (
     RunFailed,
 )
 from lemctl.store import moves, read_runs, samples, sessions, works
-from lemctl.store.campaigns import QueuedRun, skip_cycles
+from lemctl.store.campaigns import skip_cycles
 from lemctl.store.moves import Attempt
+from lemctl.store.queue import QueuedRun
 from lemctl.store.status import Cancelled, Skipped
 
 #: Failures by verdict: the engine is in good order and its figures are kept, flagged.
@@ -269,9 +270,7 @@ def _end_failed(run: QueuedRun, lane: Lane, world: World, attempt: Attempt, faul
     with lane.store.transaction() as tx:
         past = read_runs.past_attempts(tx, run.id, attempt.id)
         retry_max: int = run.campaign.document["retry"]["max"]
-        fate = after_failure(
-            attempt.id, fault.kind, fault.message, past, retry_max, lane.clock.utc(), world.back_off_scale
-        )
+        fate = after_failure(attempt.id, fault.kind, fault.message, past, retry_max, lane.clock, world.back_off_scale)
         moves.note_facts(tx, attempt.id, tale.facts())
         moves.end_failed(
             tx,

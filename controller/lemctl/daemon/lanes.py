@@ -92,6 +92,11 @@ class Lane:
         self._prove_free(cancel)
         return self._open_session(need, cancel)
 
+    def has_open(self, spec: dict[str, Any]) -> bool:
+        """Whether an engine as this experiment needs is loaded, as far as the experiment tells."""
+        parts = self.open.need.parts if self.open is not None and self.open.is_loaded else {}
+        return bool(parts) and all(parts[name] == spec[name] for name in ("backend", "model", "engine"))
+
     def _prove_free(self, cancel: Cancel) -> None:
         """The device's memory is back at its floor before another engine starts: else the container goes, and if that
         does not help either, the device is kept out. Raises `RunFailed(gpu_lost)`."""

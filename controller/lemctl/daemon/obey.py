@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from lemctl.cancel import Cancel
-from lemctl.clock import Clock, utc_text
+from lemctl.clock import Clock, Deadline, utc_text
 from lemctl.errors import PersonsMistake
 from lemctl.lines import plural
-from lemctl.store import campaigns, moves, read_runs, samples
+from lemctl.store import campaigns, moves, read_runs, samples, schedules
 from lemctl.store.campaigns import Campaign
 from lemctl.store.commands import Answer, AskedCommand
 from lemctl.store.database import Transaction
@@ -19,6 +20,7 @@ from lemctl.store.status import (
     CampaignCancelled,
     CampaignPaused,
     CampaignStopped,
+    CampaignWaiting,
     Skipped,
 )
 
@@ -67,14 +69,32 @@ def obey(tx: Transaction, command: AskedCommand, clock: Clock, under_way: UnderW
 def _pause(arguments: dict[str, Any], context: Context) -> Answer:
     tx, clock = context.tx, context.clock
     campaign = campaigns.find(tx, arguments["campaign"])
-    if campaign.status.kind == "Paused":
-        return Answer(0, f"{campaign.label} is paused already")
-    if campaign.status.kind not in ("Waiting", "Active"):
-        return Answer(2, f"{campaign.label} is {campaign.status.kind.lower()}: there is nothing to pause")
-    reason = arguments.get("reason") or "by a person"
-    moves.move(tx, "campaign", campaign.id, CampaignPaused(reason=reason), utc_text(clock.utc()), "person")
+    to = _pause_of(arguments, clock)
+    status = campaign.status
+    if isinstance(status, CampaignPaused):
+        if status.until_utc is None and to.until_utc is None:
+            return Answer(0, f"{campaign.label} is paused already")
+        # It had an end, or gets one: the pause that a person asks for replaces the one that stands.
+        moves.move(tx, "campaign", campaign.id, CampaignWaiting(), utc_text(clock.utc()), "person")
+    elif status.kind not in ("Waiting", "Active"):
+        return Answer(2, f"{campaign.label} is {status.kind.lower()}: there is nothing to pause")
+    moves.move(tx, "campaign", campaign.id, to, utc_text(clock.utc()), "person")
+    until = f" until {to.until_utc[:19]}Z" if to.until_utc else ""
     running = "; the run under way goes on to its end" if context.runs_of(campaign) else ""
-    return Answer(0, f"{campaign.label} is paused{running}")
+    return Answer(0, f"{campaign.label} is paused{until}{running}")
+
+
+def _pause_of(arguments: dict[str, Any], clock: Clock) -> CampaignPaused:
+    """For good, `for_s` from now, or `until_utc`."""
+    reason = arguments.get("reason") or "by a person"
+    if (for_s := arguments.get("for_s")) is not None:
+        end = Deadline.after(float(for_s), clock)
+        return CampaignPaused(
+            reason=reason, until_utc=end.at_utc, until_boottime_ns=end.boottime_ns, until_boot=end.boot
+        )
+    if (until := arguments.get("until_utc")) is not None:
+        return CampaignPaused(reason=reason, until_utc=utc_text(datetime.fromisoformat(until)))
+    return CampaignPaused(reason=reason)
 
 
 def _resume(arguments: dict[str, Any], context: Context) -> Answer:
@@ -112,11 +132,13 @@ def _cancel(arguments: dict[str, Any], context: Context) -> Answer | None:
             return Answer(0, f"{campaign.label} was cancelled, and goes on since: somebody asked for a retry")
         campaigns.cancel_queued(tx, campaign, reason, context.clock, "person")
         campaigns.close(tx, campaign, CampaignCancelled(reason=reason), context.clock, "person")
+    is_unscheduled = schedules.end(tx, campaign.name, context.clock)
     if context.under_way is not None and context.runs_of(campaign):
         context.under_way.cancel.set("cancelled", reason)
         return None
     if campaign.status.kind == "Finished":
-        return Answer(0, f"{campaign.label} is finished already")
+        no_more = "; it does not begin again" if is_unscheduled else " already"
+        return Answer(0, f"{campaign.label} is finished{no_more}")
     return Answer(0, f"{campaign.label} is cancelled")
 
 

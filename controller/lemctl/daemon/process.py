@@ -110,6 +110,7 @@ def _open_store(settings: Settings) -> Store:
 
 
 def _serve(settings: Settings, store: Store, log: logging.Logger) -> None:
+    from lemctl.daemon.alarm import SchedulerAlarm
     from lemctl.daemon.digest import Digest
     from lemctl.daemon.disk import MB, HostDisk
     from lemctl.daemon.notify import Postman
@@ -137,6 +138,7 @@ def _serve(settings: Settings, store: Store, log: logging.Logger) -> None:
         chores=(Postman(store, clock), Digest(store, clock), disk),
         leave=leave,
     )
+    daemon.alarm = SchedulerAlarm(daemon.wake)
     daemon.serve()
     log.info("ended")
 

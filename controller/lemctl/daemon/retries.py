@@ -1,13 +1,12 @@
-"""What becomes of a run after a failed attempt. Pure: a function of the attempts so far."""
+"""What becomes of a run after a failed attempt. A function of the attempts so far."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Protocol
 
-from lemctl.clock import utc_text
+from lemctl.clock import Clock, Deadline
 from lemctl.errors import RETRIED, SKIPS_EXPERIMENT, FaultKind
 from lemctl.store.status import Failed, Queued, RunStatus
 
@@ -40,7 +39,7 @@ def after_failure(
     message: str,
     past: Sequence[Past],
     retry_max: int,
-    now: datetime,
+    clock: Clock,
     back_off_scale: float = 1.0,
 ) -> Fate:
     """Queued for another try, or Failed.
@@ -54,13 +53,21 @@ def after_failure(
         if tries >= retry_max:
             return Fate(failed)
         wait_s = BACK_OFF_S[min(tries, len(BACK_OFF_S) - 1)] * back_off_scale
-        at_utc = utc_text(now + timedelta(seconds=wait_s)) if wait_s else None
-        return Fate(Queued(not_before_utc=at_utc, why=f"retry after {fault}"))
+        return Fate(_queued(wait_s, clock, f"retry after {fault}"))
     if fault in SKIPS_EXPERIMENT:
         if any(p.fault == fault for p in past):
             return Fate(failed, skip_experiment=True)
         return Fate(Queued(why=f"to confirm {fault}"))
     return Fate(failed)
+
+
+def _queued(wait_s: float, clock: Clock, why: str) -> Queued:
+    if not wait_s:
+        return Queued(why=why)
+    until = Deadline.after(wait_s, clock)
+    return Queued(
+        not_before_utc=until.at_utc, not_before_boottime_ns=until.boottime_ns, not_before_boot=until.boot, why=why
+    )
 
 
 def after_interruption(attempt: int, past: Sequence[Past]) -> RunStatus:
@@ -73,14 +80,3 @@ def after_interruption(attempt: int, past: Sequence[Past]) -> RunStatus:
     if in_a_row >= MAX_INTERRUPTIONS:
         return Failed(attempt=attempt, fault="infra", message=f"interrupted {in_a_row} times in a row")
     return Queued(why="interrupted")
-
-
-def breaker_trips(faults: Sequence[str | None], consecutive: int) -> str | None:
-    """The fault that the newest `consecutive` ended runs share; None when any of them was done or failed otherwise.
-
-    `faults` is newest first, None for a run that is done.
-    """
-    newest = faults[:consecutive]
-    if len(newest) < consecutive or newest[0] is None or any(f != newest[0] for f in newest):
-        return None
-    return newest[0]

@@ -18,19 +18,21 @@ from lemctl import __version__
 from lemctl.cancel import Cancel
 from lemctl.clock import Clock, utc_text
 from lemctl.daemon.adaptive import skip_what_is_precise
+from lemctl.daemon.alarm import Alarm, ClockAlarm
+from lemctl.daemon.breaker import judge_campaign
 from lemctl.daemon.deep_idle import close_campaign, is_closing_due
 from lemctl.daemon.disk import Boundless, Disk
 from lemctl.daemon.experiment import World, run_experiment
 from lemctl.daemon.lanes import Lane
 from lemctl.daemon.obey import UnderWay, obey
 from lemctl.daemon.recovery import interrupt_all
-from lemctl.daemon.retries import breaker_trips
+from lemctl.daemon.turn import next_turn
 from lemctl.errors import DiskFull, LemctlError, Locked, PersonsMistake, RunFailed
-from lemctl.store import campaigns, commands, live, moves, outbox, read_runs
-from lemctl.store.campaigns import Campaign, QueuedRun
+from lemctl.store import campaigns, commands, live, outbox
+from lemctl.store.campaigns import Campaign
 from lemctl.store.commands import Answer, AskedCommand
-from lemctl.store.database import Store, Transaction
-from lemctl.store.status import CampaignPaused
+from lemctl.store.database import Store
+from lemctl.store.queue import QueuedRun
 
 POLL_S = 0.2
 HEARTBEAT_S = 5.0
@@ -40,6 +42,8 @@ DISK_FULL_PAUSE_S = 2.0
 #: active campaign is only held back. Both are well below the runner's lease, which nobody touches meanwhile.
 LINGER_S = 2.0
 LINGER_HELD_BACK_S = 30.0
+#: An alarm oversleeps where the clock was set or the host slept: so often it is looked without one.
+LOOK_AGAIN_S = 30.0
 
 #: Opens the lane that a campaign needs. Raises `LemctlError` where it cannot be had.
 LaneFor = Callable[[Campaign], Lane]
@@ -57,6 +61,7 @@ class Work:
     cancel: Cancel
     thread: threading.Thread
     failure: BaseException | None = None
+    is_done: bool = False
 
 
 class Flag:
@@ -102,6 +107,8 @@ class Daemon:
     chores: Sequence[Chore] = ()
     wake: threading.Event = field(default_factory=threading.Event)
     leave: Flag = field(default_factory=Flag)
+    #: Rings when a schedule, the end of a pause, a retry or an opening hour is due.
+    alarm: Alarm | None = None
     lane: Lane | None = None
     work: Work | None = None
     waits_for: str | None = None
@@ -111,8 +118,9 @@ class Daemon:
     _beat_ns: int | None = None
     _seen: int = -1
     _idle_since_ns: int | None = None
-    #: Nothing is in line and no lane is held: there is nothing to do until somebody writes.
+    #: Nothing can begin and no lane is held: there is nothing to do until somebody writes or the alarm rings.
     _at_rest: bool = False
+    _looked_ns: int = 0
     _told: tuple[str, str | None] = ("", None)
     #: Campaigns whose people know that the disk is full.
     _told_of_disk: set[int] = field(default_factory=set)
@@ -141,7 +149,7 @@ class Daemon:
         news = self._take_commands()
         self._collect()
         self._answer_commands()
-        if self.work is None and not self.leave.is_set() and (news or not self._at_rest):
+        if self.work is None and not self.leave.is_set() and (news or not self._at_rest or self._is_due()):
             self._start_next()
         for chore in self.chores:
             chore.tick()
@@ -180,19 +188,21 @@ class Daemon:
 
     def _collect(self) -> None:
         """Take back a lane whose worker is done, and judge whether its campaign should go on."""
-        if self.work is None or self.work.thread.is_alive():
+        if self.work is None or not self.work.is_done:
             return
         if isinstance(self.work.failure, DiskFull):
             self._put_right()
             return
         work = self.work
+        if not self.inline:
+            work.thread.join()
         self._at_rest = False
         if work.failure is not None:
             self.work = None
             raise work.failure
         with self.store.transaction() as tx:
             campaign = campaigns.by_id(tx, work.run.campaign.id)
-            self._break(tx, campaign)
+            judge_campaign(tx, campaign, self.clock)
             skip_what_is_precise(tx, campaign, work.run.cycle, self.clock)
             campaign = campaigns.by_id(tx, campaign.id)
             is_over = not campaigns.has_runs_left(tx, campaign)
@@ -213,40 +223,37 @@ class Daemon:
         self.work = None
         self._at_rest = False
 
-    def _break(self, tx: Transaction, campaign: Campaign) -> None:
-        if campaign.status.kind != "Active" or not read_runs.has_queued(tx, campaign):
-            return
-        consecutive: int = campaign.document["breaker"]["consecutive"]
-        newest = read_runs.newest_faults(tx, campaign, consecutive)
-        fault = breaker_trips(newest, consecutive)
-        reason = None if fault is None else f"breaker: {consecutive} runs in a row failed with {fault}"
-        if newest[:1] == ["gpu_lost"]:
-            reason = "a GPU was lost: look after it, then resume"
-        if reason is not None:
-            moves.move(tx, "campaign", campaign.id, CampaignPaused(reason=reason), utc_text(self.clock.utc()), "daemon")
-            event: outbox.Event = "gpu_lost" if newest[:1] == ["gpu_lost"] else "breaker"
-            body = (
-                f"{reason}; {campaigns.describe(tx, campaign, self.clock)}; `lemctl campaign resume {campaign.label}`"
-            )
-            outbox.tell(tx, campaign, event, body, self.clock)
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nothing can begin before somebody writes or the alarm rings."""
+        return self._at_rest and self.work is None
+
+    def _is_due(self) -> bool:
+        now_ns = self.clock.monotonic_ns()
+        return self._alarm().has_rung() or now_ns - self._looked_ns > LOOK_AGAIN_S * 1e9
+
+    def _alarm(self) -> Alarm:
+        if self.alarm is None:
+            self.alarm = ClockAlarm(self.clock)
+        return self.alarm
 
     def _start_next(self) -> None:
+        self._looked_ns = self.clock.monotonic_ns()
         with self.store.transaction() as tx:
-            campaign = campaigns.front(tx, self.clock)
-            run = None if campaign is None else campaigns.next_run(tx, campaign, self.clock)
-            if campaign is not None and run is None and campaigns.settle(tx, campaign, self.clock):
-                self.wake.set()
-                return
-            retry_utc = None if campaign is None or run is not None else campaigns.earliest_retry_utc(tx, campaign)
-        self._at_rest = campaign is None and self.lane is None
-        if campaign is None or run is None:
-            self.waits_for = None if campaign is None else f"the retry of a run of {campaign.label} at {retry_utc}"
-            self._let_go(LINGER_S if campaign is None else LINGER_HELD_BACK_S)
+            turn = next_turn(tx, self.clock, self.lane)
+        if turn.has_moved:
+            self.wake.set()
             return
-        self.waits_for = self._obstacle(campaign)
+        self._at_rest = turn.run is None and self.lane is None
+        if turn.run is None or turn.campaign is None:
+            self.waits_for = turn.waits_for
+            self._alarm().set(turn.again)
+            self._let_go(LINGER_S if turn.campaign is None else LINGER_HELD_BACK_S)
+            return
+        self.waits_for = self._obstacle(turn.campaign)
         if self.waits_for is None:
             self._idle_since_ns = None
-            self._begin(run, self._experiment)
+            self._begin(turn.run, self._experiment)
         else:
             self._let_go(LINGER_HELD_BACK_S)
 
@@ -293,6 +300,7 @@ class Daemon:
             finally:
                 if not self.inline:
                     self.store.leave_thread()
+                work.is_done = True
                 self.wake.set()
 
         work = Work(run, cancel, threading.Thread(target=do, name=f"lane-{lane.name}", daemon=True))
@@ -353,6 +361,7 @@ class Daemon:
             if self.lane is not None:
                 self.lane.close("the daemon ends")
                 self.lane = None
+            self._alarm().close()
             with self.store.transaction() as tx:
                 for command in [*self._open, *self._shutdowns]:
                     text = "the daemon has ended" if command.verb == "shutdown" else "the daemon was asked to end first"

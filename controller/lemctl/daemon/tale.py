@@ -8,8 +8,8 @@ from lem_runner.protocol import Event
 from lemctl.daemon.judging import Judged
 from lemctl.daemon.lanes import Lane, OpenSession
 from lemctl.store import live
-from lemctl.store.campaigns import QueuedRun
 from lemctl.store.moves import Attempt
+from lemctl.store.queue import QueuedRun
 
 #: Which phases count towards which share of the time; the rest is overhead.
 _SHARES = {

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from lemctl.campaign.estimate import Estimate, Phases
+from lemctl.campaign.expected import Left
 from lemctl.campaign.plan import Plan
 from lemctl.campaign.vram import MARGIN, VramNeed
 from lemctl.lines import duration, plural, size
@@ -37,12 +38,23 @@ class Gap(Protocol):
 
 
 @dataclass(frozen=True)
+class HoursNow:
+    """A campaign's hours in words, whether they are open, and the local time of the close or the next opening."""
+
+    text: str
+    is_open: bool
+    changes: str
+
+
+@dataclass(frozen=True)
 class PlanView:
     """A plan with everything known of it beforehand. `free_bytes` is the disk's free space where the state lies."""
 
     plan: Plan
     executor: str
     estimate: Estimate
+    left: Left
+    hours: HoursNow | None
     has_sensors: bool
     vram: VramNeed
     vram_axes: dict[str, Any]
@@ -67,6 +79,9 @@ class PlanView:
             "seconds": phase_seconds(estimate.phases) | {"total": estimate.total_s},
             "measuring_share": estimate.measuring_share,
             "estimate_from": estimate.grounds,
+            "left": left_json(self.left),
+            "hours": None if self.hours is None else asdict(self.hours),
+            "schedule": self.plan.document["schedule"],
             "sensors": self.has_sensors,
             "disk": {
                 "sample_bytes": estimate.sample_bytes,
@@ -92,7 +107,9 @@ def phase_seconds(phases: Phases) -> dict[str, float]:
 
 def plan_text(view: PlanView, *, every: bool = False) -> str:
     """The plan as text; `every` lists all experiments instead of the first."""
-    return "\n".join([*_head(view), *_time(view), *_needs(view), *_gaps(view), "", *_cells(view.plan, every)])
+    return "\n".join(
+        [*_head(view), *_time(view), *_hours(view), *_needs(view), *_gaps(view), "", *_cells(view.plan, every)]
+    )
 
 
 def cycles_text(document: dict[str, Any]) -> str:
@@ -127,11 +144,50 @@ def _time(view: PlanView) -> Iterator[str]:
         f"time      about {duration(estimate.total_s)}, {estimate.measuring_share:.0%} of it measuring"
         f" ({GROUND_WORDS[estimate.source]})"
     )
+    yield f"          at most {duration(max(view.left.p90_s, estimate.total_s))} in nine of ten cases"
     for name, seconds in phase_seconds(estimate.phases).items():
         share = seconds / estimate.total_s if estimate.total_s else 0.0
         yield f"          {_PHASE_WORDS.get(name, name):<10} {duration(seconds):>12} {share:>5.0%}"
     if not view.has_sensors:
         yield "          no GPU sensors here: neither cooling nor baselines, only the gate's gap"
+
+
+def _hours(view: PlanView) -> Iterator[str]:
+    if view.plan.document["schedule"] is not None:
+        yield f"schedule  {view.plan.document['schedule']}"
+    if view.hours is None:
+        return
+    now = f"open until {view.hours.changes}" if view.hours.is_open else f"closed, open from {view.hours.changes}"
+    yield f"hours     {view.hours.text}; {now}"
+    if nights := nights_text(view.left):
+        yield f"          {nights}"
+    if view.left.too_long:
+        named = ", ".join(f"{experiment} ({duration(need_s)})" for experiment, need_s in view.left.too_long[:3])
+        count = plural(len(view.left.too_long), "experiment")
+        yield f"          {count} longer than any of them, and would not be run: {named}"
+
+
+def nights_text(left: Left) -> str:
+    """`needs about 3 of them, at most 4; ends about Fri 27 Nov 03:10 UTC`; empty where it cannot end."""
+    if left.windows_p50 is None or left.windows_p90 is None or left.ends_p50 is None:
+        return ""
+    more = f", at most {left.windows_p90} in nine of ten cases" if left.windows_p90 != left.windows_p50 else ""
+    return f"needs about {left.windows_p50} of them{more}; ends about {left.ends_p50.astimezone():%a %d %b %H:%M %Z}"
+
+
+def left_json(left: Left) -> dict[str, Any]:
+    """As plain JSON types; the end is stated where hours decide it."""
+    ends = (left.ends_p50, left.ends_p90) if left.windows_p50 is not None else (None, None)
+    return {
+        "p50_s": left.p50_s,
+        "p90_s": left.p90_s,
+        "estimate_from": left.grounds,
+        "ends_p50_utc": ends[0].isoformat() if ends[0] else None,
+        "ends_p90_utc": ends[1].isoformat() if ends[1] else None,
+        "nights_p50": left.windows_p50,
+        "nights_p90": left.windows_p90,
+        "too_long": [{"experiment": experiment, "p90_s": need_s} for experiment, need_s in left.too_long],
+    }
 
 
 def _needs(view: PlanView) -> Iterator[str]:

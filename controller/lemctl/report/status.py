@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from lemctl.lines import duration, plural
@@ -18,6 +18,12 @@ _LEAD = 10
 _BAR = 40
 #: A daemon writes its heartbeat every second; one this old hangs.
 HUNG_AFTER_S = 30.0
+
+GROUNDS = {
+    "measured": "from its own runs",
+    "like": "partly from runs like them",
+    "guess": "partly a guess",
+}
 
 Health = Literal["running", "hung", "not running"]
 
@@ -54,12 +60,37 @@ class LaneState:
 
 
 @dataclass(frozen=True)
+class LeftNow:
+    """What is left of the first campaign: seconds (median, 90th percentile), the weakest ground of any run, and the
+    nights that it needs where it has hours. `ends` is local time in words."""
+
+    p50_s: float
+    p90_s: float
+    ground: Literal["measured", "like", "guess"]
+    hours: str | None
+    ends: str | None
+    nights_p50: int | None
+    nights_p90: int | None
+    too_long: int
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """A campaign that begins by itself: local time in words, and its cron expression if it does so again."""
+
+    name: str
+    begins: str
+    cron: str | None
+
+
+@dataclass(frozen=True)
 class Status:
     """Everything that the screen shows. `campaigns` in the order of the line, the newest ended one if none is open."""
 
     daemon: DaemonState
     campaigns: Sequence[CampaignRow]
-    seconds_per_run: float | None
+    left: LeftNow | None
+    scheduled: Sequence[Scheduled]
     lanes: Sequence[LaneState]
     last: Sequence[RunLine]
     faults: Sequence[FaultCount]
@@ -69,13 +100,6 @@ class Status:
     def first(self) -> CampaignRow | None:
         """The campaign that is most worth a look."""
         return self.campaigns[0] if self.campaigns else None
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Of the first campaign, at the pace of its last runs; None before the first result."""
-        if self.first is None or self.seconds_per_run is None:
-            return None
-        return self.seconds_per_run * self.first.left
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON types."""
@@ -87,7 +111,8 @@ class Status:
                 "waits_for": self.daemon.waits_for,
             },
             "campaigns": [campaign.to_json() for campaign in self.campaigns],
-            "seconds_left": self.seconds_left,
+            "left": None if self.left is None else asdict(self.left),
+            "scheduled": [asdict(one) for one in self.scheduled],
             "lanes": [lane.to_json() for lane in self.lanes],
             "last_runs": [line.to_json() for line in self.last],
             "failures": [fault.to_json() for fault in self.faults],
@@ -103,7 +128,7 @@ def status_text(status: Status) -> str:
 def _lines(status: Status) -> Iterator[str]:
     yield from _daemon(status)
     if status.first is not None:
-        yield from _campaign(status.first, status.seconds_left)
+        yield from _campaign(status.first, status.left)
     for lane in status.lanes:
         yield from _lane(lane)
     for place, campaign in enumerate(status.campaigns[1:4]):
@@ -112,6 +137,8 @@ def _lines(status: Status) -> Iterator[str]:
         yield _row("" if place else "next", f"{campaign.label}: {state}, {campaign.left} runs to go")
     if len(status.campaigns) > 4:
         yield _row("", f"and {len(status.campaigns) - 4} more: `lemctl campaign list`")
+    for one in status.scheduled[:3]:
+        yield _row("scheduled", f"{one.name}: begins {one.begins}" + (f", by {one.cron}" if one.cron else ""))
     if status.last:
         yield ""
         yield _last(status.last)
@@ -137,19 +164,21 @@ def _daemon(status: Status) -> Iterator[str]:
         yield _row("", f"waits for {daemon.waits_for}")
 
 
-def _campaign(campaign: CampaignRow, seconds_left: float | None) -> Iterator[str]:
+def _campaign(campaign: CampaignRow, left: LeftNow | None) -> Iterator[str]:
     counts = campaign.counts
     parts = [f"{counts['Done']} of {campaign.total} done"]
     parts += [f"{counts[status]} {status.lower()}" for status in ("Failed", "Skipped", "Cancelled") if counts[status]]
     if campaign.left:
         parts.append(f"{campaign.left} to go")
-        if campaign.is_open:
-            parts.append("time left not known yet" if seconds_left is None else f"about {duration(seconds_left)} left")
     simulated = " (SIMULATED)" if campaign.executor == "simulate" else ""
     state = f"{campaign.status}{_behind(campaign)}"
     yield _row("campaign", f"{campaign.label}{simulated}: {state}, {', '.join(parts)}")
     if campaign.reason:
         yield _row("", campaign.reason)
+    if campaign.is_open and left is not None:
+        yield from _left(left)
+    if campaign.status == "Paused" and campaign.until_utc:
+        yield _row("", f"goes on by itself at {campaign.until_utc[:16].replace('T', ' ')} UTC")
     if campaign.status in ("Paused", "Stopped"):
         yield _row("", f"go on with `lemctl campaign resume {campaign.label}`")
     if campaign.total and campaign.is_open:
@@ -158,6 +187,18 @@ def _campaign(campaign: CampaignRow, seconds_left: float | None) -> Iterator[str
         yield _row("", f"{'#' * filled}{'-' * (_BAR - filled)} {share:.0%}")
     elif not campaign.is_open:
         yield _row("", f"`lemctl report {campaign.label}` shows its figures")
+
+
+def _left(left: LeftNow) -> Iterator[str]:
+    """How long it takes yet, on what ground, and how many of its nights that is."""
+    yield _row("", f"about {duration(left.p50_s)} left, at most {duration(left.p90_s)} ({GROUNDS[left.ground]})")
+    if left.nights_p50 is not None:
+        more = f" to {left.nights_p90}" if left.nights_p90 not in (None, left.nights_p50) else ""
+        yield _row("", f"{left.nights_p50}{more} of its nights: {left.hours}, ends about {left.ends}")
+    elif left.hours is not None:
+        yield _row("", f"hours {left.hours}")
+    if left.too_long:
+        yield _row("", f"{plural(left.too_long, 'experiment')} longer than any of its hours: not run in them")
 
 
 def _behind(campaign: CampaignRow) -> str:

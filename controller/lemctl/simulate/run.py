@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lem_runner.protocol import canonical_json
 from lemctl.clock import SimulatedClock
+from lemctl.daemon.alarm import ClockAlarm
 from lemctl.daemon.experiment import World
 from lemctl.daemon.lanes import Lane
 from lemctl.daemon.locks import FileLock
@@ -26,10 +27,10 @@ from lemctl.simulate.device import DeviceModel, SimulatedGpu
 from lemctl.simulate.engine import SimulatedExecutor
 from lemctl.simulate.instruments import SimulatedInstruments
 from lemctl.simulate.sampler import FAST_S, GPU, SimulatedSampler
-from lemctl.store import campaigns, read_runs
-from lemctl.store.campaigns import Campaign
-from lemctl.store.database import Store
-from lemctl.store.status import CampaignCancelled
+from lemctl.store import campaigns, read_runs, schedules
+from lemctl.store.campaigns import Added, Campaign
+from lemctl.store.database import Store, Transaction
+from lemctl.store.status import CampaignCancelled, CampaignPaused
 
 if TYPE_CHECKING:
     from lemctl.campaign.plan import Plan
@@ -62,15 +63,32 @@ def run_campaign(
                 campaigns.cancel_queued(tx, earlier, ANOTHER, clock, "daemon")
                 campaigns.close(tx, earlier, CampaignCancelled(reason=ANOTHER), clock, "daemon")
             added = campaigns.add_campaign(tx, plan, source, "simulate", clock, store.host_id())
+            _begin_by_schedule(tx, added, clock)
         daemon = _daemon(store, clock, rng, faults, sample_s)
         while not _is_over(store, added.campaign):
             daemon.tick()
-            clock.wait(daemon.wake, POLL_S)
-            daemon.wake.clear()
+            pass_time(daemon, clock)
         if daemon.lane is not None:
             daemon.lane.close("the simulation ends")
         failed = read_runs.count_by_status(store.connection, added.campaign).get("Failed", 0)
     return RunsFailed.exit_code if failed else 0
+
+
+def pass_time(daemon: Daemon, clock: SimulatedClock) -> None:
+    """On to the next tick: a poll later, or at once to the alarm, when nothing can begin before it rings."""
+    alarm = daemon.alarm
+    if daemon.is_at_rest and isinstance(alarm, ClockAlarm) and alarm.at is not None:
+        clock.advance((alarm.at - clock.utc()).total_seconds())
+    clock.wait(daemon.wake, POLL_S)
+    daemon.wake.clear()
+
+
+def _begin_by_schedule(tx: Transaction, added: Added, clock: SimulatedClock) -> None:
+    """A campaign with a schedule begins at its first hour in a rehearsal, too."""
+    document = added.campaign.document
+    if document["schedule"] is not None:
+        tz = (document["hours"] or {}).get("tz")
+        schedules.add(tx, added.campaign.id, added.campaign.name, clock, cron=document["schedule"], tz=tz)
 
 
 @contextmanager
@@ -106,5 +124,7 @@ def _daemon(store: Store, clock: SimulatedClock, rng: random.Random, faults: boo
 
 
 def _is_over(store: Store, campaign: Campaign) -> bool:
-    """Ended, or paused by the breaker: nobody is there to resume it."""
-    return campaigns.by_id(store.connection, campaign.id).status.kind not in ("Waiting", "Active")
+    """Ended, or paused for good: nobody is there to resume it."""
+    status = campaigns.by_id(store.connection, campaign.id).status
+    goes_on = isinstance(status, CampaignPaused) and status.until_utc is not None
+    return status.kind not in ("Waiting", "Active") and not goes_on

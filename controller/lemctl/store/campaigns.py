@@ -1,4 +1,4 @@
-"""Campaigns and their queue: adding, extending, the line of campaigns, and which run comes next."""
+"""Campaigns: adding, extending, and the line in which they wait for their turn."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lemctl.clock import Clock, utc_text
 from lemctl.errors import NotFound, UsageMistake
 from lemctl.lines import duration, plural
-from lemctl.store import outbox
+from lemctl.store import outbox, schedules
 from lemctl.store.moves import log_created, move
 from lemctl.store.status import (
     CAMPAIGN_OPEN,
@@ -67,18 +67,6 @@ class Added:
     new_runs: int
 
 
-@dataclass(frozen=True)
-class QueuedRun:
-    """A run that may start: everything that an attempt needs to know of it."""
-
-    id: int
-    campaign: Campaign
-    experiment: str
-    cycle: int
-    position: int
-    spec: dict[str, Any]
-
-
 def add_campaign(
     tx: sqlite3.Connection,
     plan: Plan,
@@ -88,15 +76,19 @@ def add_campaign(
     host: str,
     priority: int = 0,
     after: Campaign | None = None,
+    sensors: bool = True,
 ) -> Added:
-    """Add a campaign at its place in the line, or attach to the unfinished one of the same name and plan.
+    """Add a campaign at its place in the line, or attach to the unfinished one of the same name and plan: what the file
+    says of hours, notification and failures holds for it from now on. `sensors`: whether the host has GPU sensors, for
+    the guess of how long runs take.
 
     Raises `UsageMistake` when another plan of that name is unfinished.
     """
     same = [c for c in _by_name(tx, plan.name) if c.status.kind in CAMPAIGN_OPEN]
     if same:
         if same[0].plan_hash == plan.hash:
-            return Added(same[0], attached=True, new_runs=0)
+            _set_document(tx, same[0].id, plan, source)
+            return Added(by_id(tx, same[0].id), attached=True, new_runs=0)
         raise UsageMistake(
             f"campaign {same[0].label} is {same[0].status.kind.lower()} with another plan: give this one another name, "
             f"add to it with `lemctl campaign extend`, or end it with `lemctl campaign cancel {same[0].label}`"
@@ -125,12 +117,13 @@ def add_campaign(
     )
     assert cursor.lastrowid is not None
     log_created(tx, "campaign", [cursor.lastrowid], status.kind, dump(status), at_utc, "person")
-    new_runs = _add_runs(tx, cursor.lastrowid, plan, 0, at_utc)
+    new_runs = _add_runs(tx, cursor.lastrowid, plan, 0, at_utc, sensors)
     return Added(by_id(tx, cursor.lastrowid), attached=False, new_runs=new_runs)
 
 
-def extend_campaign(tx: sqlite3.Connection, plan: Plan, source: str, clock: Clock) -> Added:
-    """Add what the plan has and the newest campaign of that name has not; what is done stays done.
+def extend_campaign(tx: sqlite3.Connection, plan: Plan, source: str, clock: Clock, sensors: bool = True) -> Added:
+    """Add what the plan has and the newest campaign of that name has not; what is done stays done. What the file says
+    of hours, retries and limits holds from now on.
 
     Raises `NotFound`.
     """
@@ -139,15 +132,40 @@ def extend_campaign(tx: sqlite3.Connection, plan: Plan, source: str, clock: Cloc
     last = tx.execute("SELECT coalesce(max(position), -1) FROM runs WHERE campaign_id = ?", (campaign.id,)).fetchone()[
         0
     ]
-    new_runs = _add_runs(tx, campaign.id, plan, last + 1, at_utc)
-    if new_runs:
-        tx.execute(
-            "UPDATE campaigns SET plan_hash = ?, document = ?, source = ?, ended_utc = NULL WHERE id = ?",
-            (plan.hash, json.dumps(plan.document), source, campaign.id),
-        )
-        if campaign.status.kind in ("Finished", "Cancelled"):
-            reopen(tx, campaign, clock, "person")
+    new_runs = _add_runs(tx, campaign.id, plan, last + 1, at_utc, sensors)
+    _set_document(tx, campaign.id, plan, source)
+    if new_runs and campaign.status.kind in ("Finished", "Cancelled"):
+        reopen(tx, campaign, clock, "person")
     return Added(by_id(tx, campaign.id), attached=False, new_runs=new_runs)
+
+
+def _set_document(tx: sqlite3.Connection, campaign_id: int, plan: Plan, source: str) -> None:
+    tx.execute(
+        "UPDATE campaigns SET plan_hash = ?, document = ?, source = ? WHERE id = ?",
+        (plan.hash, json.dumps(plan.document), source, campaign_id),
+    )
+
+
+def begin_again(tx: sqlite3.Connection, campaign: Campaign, clock: Clock) -> Campaign:
+    """The same plan once more, as the next campaign of that name: every run anew. None of that name may be open."""
+    at_utc, status = utc_text(clock.utc()), CampaignWaiting()
+    cursor = tx.execute(
+        "INSERT INTO campaigns (uuid, host, name, number, plan_hash, document, source, executor, priority,"
+        " status, status_data, created_utc)"
+        " SELECT ?, host, name, (SELECT max(number) + 1 FROM campaigns n WHERE n.name = c.name), plan_hash, document,"
+        " source, executor, priority, ?, ?, ? FROM campaigns c WHERE id = ?",
+        (uuid.uuid4().hex, status.kind, dump(status), at_utc, campaign.id),
+    )
+    assert cursor.lastrowid is not None
+    log_created(tx, "campaign", [cursor.lastrowid], status.kind, dump(status), at_utc, "daemon")
+    before = tx.execute("SELECT coalesce(max(id), 0) FROM runs").fetchone()[0]
+    tx.execute(
+        "INSERT INTO runs (campaign_id, experiment, cycle, position, axes, status, status_data, guess_s, is_load)"
+        " SELECT ?, experiment, cycle, position, axes, 'Queued', ?, guess_s, is_load FROM runs WHERE campaign_id = ?",
+        (cursor.lastrowid, _QUEUED, campaign.id),
+    )
+    _log_new_runs(tx, cursor.lastrowid, before, at_utc, "daemon")
+    return by_id(tx, cursor.lastrowid)
 
 
 def find(tx: sqlite3.Connection, label: str) -> Campaign:
@@ -194,27 +212,6 @@ def front(tx: sqlite3.Connection, clock: Clock) -> Campaign | None:
             move(tx, "campaign", campaign.id, CampaignActive(), utc_text(clock.utc()), "daemon")
             return by_id(tx, campaign.id)
     return None
-
-
-def next_run(tx: sqlite3.Connection, campaign: Campaign, clock: Clock) -> QueuedRun | None:
-    """The queued run that comes first, unless it must wait for its retry: then the next one that need not."""
-    row = tx.execute(
-        "SELECT r.id, r.experiment, r.cycle, r.position, e.spec FROM runs r JOIN experiments e ON e.hash = r.experiment"
-        " WHERE r.campaign_id = ? AND r.status = 'Queued' AND (r.not_before_utc IS NULL OR r.not_before_utc <= ?)"
-        " ORDER BY r.position LIMIT 1",
-        (campaign.id, utc_text(clock.utc())),
-    ).fetchone()
-    if row is None:
-        return None
-    return QueuedRun(row["id"], campaign, row["experiment"], row["cycle"], row["position"], json.loads(row["spec"]))
-
-
-def earliest_retry_utc(tx: sqlite3.Connection, campaign: Campaign) -> str | None:
-    """When the first held-back run may start, if only such runs are left."""
-    row = tx.execute(
-        "SELECT min(not_before_utc) FROM runs WHERE campaign_id = ? AND status = 'Queued'", (campaign.id,)
-    ).fetchone()
-    return None if row[0] is None else str(row[0])
 
 
 def has_runs_left(tx: sqlite3.Connection, campaign: Campaign) -> bool:
@@ -319,23 +316,30 @@ def _move_queued(
 
 
 def _held_back(tx: sqlite3.Connection, campaign: Campaign) -> bool:
-    """True while the campaign that this one was put `--after` has not ended."""
+    """True while the campaign that this one was put `--after` has not ended, or its hour has not come."""
+    if schedules.is_awaited(tx, campaign.id):
+        return True
     if campaign.after_id is None:
         return False
     return by_id(tx, campaign.after_id).status.kind in CAMPAIGN_OPEN
 
 
-def _add_runs(tx: sqlite3.Connection, campaign_id: int, plan: Plan, first_position: int, at_utc: str) -> int:
+def _add_runs(
+    tx: sqlite3.Connection, campaign_id: int, plan: Plan, first_position: int, at_utc: str, sensors: bool
+) -> int:
     """Insert the experiments and the runs that are not there yet, and log them."""
+    from lemctl.campaign.estimate import guesses_s, loaded_runs
+
     tx.executemany(
         "INSERT INTO experiments (hash, backend, model, spec) VALUES (?, ?, ?, ?) ON CONFLICT (hash) DO NOTHING",
         ((e.hash, e.backend, e.model, json.dumps(e.spec)) for e in plan.experiments),
     )
     before = tx.execute("SELECT coalesce(max(id), 0) FROM runs").fetchone()[0]
     axes = [json.dumps(e.axes) for e in plan.experiments]
+    guesses = guesses_s(plan, sensors)
     tx.executemany(
-        "INSERT INTO runs (campaign_id, experiment, cycle, position, axes, status, status_data)"
-        " VALUES (?, ?, ?, ?, ?, 'Queued', ?) ON CONFLICT (campaign_id, experiment, cycle) DO NOTHING",
+        "INSERT INTO runs (campaign_id, experiment, cycle, position, axes, status, status_data, guess_s, is_load)"
+        " VALUES (?, ?, ?, ?, ?, 'Queued', ?, ?, ?) ON CONFLICT (campaign_id, experiment, cycle) DO NOTHING",
         (
             (
                 campaign_id,
@@ -344,12 +348,20 @@ def _add_runs(tx: sqlite3.Connection, campaign_id: int, plan: Plan, first_positi
                 first_position + run.position,
                 axes[run.experiment],
                 _QUEUED,
+                guesses[run.experiment],
+                int(is_load),
             )
-            for run in plan.runs
+            for run, is_load in zip(plan.runs, loaded_runs(plan), strict=True)
         ),
     )
-    ids = [row[0] for row in tx.execute("SELECT id FROM runs WHERE id > ? AND campaign_id = ?", (before, campaign_id))]
-    log_created(tx, "run", ids, "Queued", _QUEUED, at_utc, "person")
+    return _log_new_runs(tx, campaign_id, before, at_utc, "person")
+
+
+def _log_new_runs(tx: sqlite3.Connection, campaign_id: int, after_run: int, at_utc: str, by: str) -> int:
+    ids = [
+        row[0] for row in tx.execute("SELECT id FROM runs WHERE id > ? AND campaign_id = ?", (after_run, campaign_id))
+    ]
+    log_created(tx, "run", ids, "Queued", _QUEUED, at_utc, by)
     return len(ids)
 
 

@@ -22,7 +22,7 @@ from typing import Literal, ParamSpec, TypeVar
 from lemctl.errors import DiskFull, LemctlError, Locked, NotFound, StoreUnusable
 from lemctl.paths import Home
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 #: `0002_what.sql` brings schema 1 to schema 2, and so on.
 MIGRATIONS = Path(__file__).parent / "migrations"
 #: A disk with less room than this counts as full when a write fails.

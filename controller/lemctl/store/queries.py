@@ -34,6 +34,7 @@ class CampaignRow:
     ended_utc: str | None
     counts: dict[str, int] = field(default_factory=dict)
     has_newer: bool = False
+    until_utc: str | None = None
 
     @property
     def label(self) -> str:
@@ -62,7 +63,7 @@ class CampaignRow:
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON types."""
-        names = ("name", "number", "label", "status", "reason", "executor", "priority", "after")
+        names = ("name", "number", "label", "status", "reason", "until_utc", "executor", "priority", "after")
         body = {name: getattr(self, name) for name in names}
         return body | {"created_utc": self.created_utc, "ended_utc": self.ended_utc, "runs": self.counts}
 
@@ -143,6 +144,7 @@ def _rows(connection: sqlite3.Connection, rows: Sequence[sqlite3.Row]) -> list[C
             number=row["number"],
             status=row["status"],
             reason=json.loads(row["status_data"]).get("reason"),
+            until_utc=json.loads(row["status_data"]).get("until_utc"),
             executor=row["executor"],
             priority=row["priority"],
             after=None if row["after_name"] is None else label_of(row["after_name"], row["after_number"]),

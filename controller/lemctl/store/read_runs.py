@@ -7,7 +7,7 @@ import sqlite3
 from dataclasses import dataclass
 from typing import Any
 
-from lemctl.errors import NotFound, UsageMistake
+from lemctl.errors import FaultKind, NotFound, UsageMistake
 from lemctl.store.campaigns import Campaign
 
 
@@ -51,13 +51,9 @@ def in_flight(tx: sqlite3.Connection) -> list[InFlight]:
     return [InFlight(row[0], row[1]) for row in rows]
 
 
-def newest_faults(tx: sqlite3.Connection, campaign: Campaign, count: int) -> list[str | None]:
+def newest_faults(tx: sqlite3.Connection, campaign: Campaign, count: int) -> list[FaultKind | None]:
     """How the newest runs of a campaign ended since it last became Active: the fault, None for Done; newest first."""
-    since = tx.execute(
-        "SELECT coalesce(max(id), 0) FROM transitions"
-        " WHERE entity = 'campaign' AND entity_id = ? AND to_status = 'Active'",
-        (campaign.id,),
-    ).fetchone()[0]
+    since = _active_since(tx, campaign)
     rows = tx.execute(
         "SELECT json_extract(t.data, '$.fault') FROM transitions t JOIN runs r ON r.id = t.entity_id"
         " WHERE t.entity = 'run' AND t.to_status IN ('Done', 'Failed') AND t.id > ? AND r.campaign_id = ?"
@@ -65,6 +61,38 @@ def newest_faults(tx: sqlite3.Connection, campaign: Campaign, count: int) -> lis
         (since, campaign.id, count),
     )
     return [row[0] for row in rows]
+
+
+def _active_since(tx: sqlite3.Connection, campaign: Campaign) -> int:
+    """The entry of the log with which the campaign last became Active."""
+    row = tx.execute(
+        "SELECT coalesce(max(id), 0) FROM transitions"
+        " WHERE entity = 'campaign' AND entity_id = ? AND to_status = 'Active'",
+        (campaign.id,),
+    ).fetchone()
+    return int(row[0])
+
+
+def probe_for(tx: sqlite3.Connection, campaign: Campaign) -> FaultKind | None:
+    """The fault after which the campaign's breaker had opened when it last became Active; None where it had not."""
+    row = tx.execute(
+        "SELECT json_extract(data, '$.fault') FROM transitions WHERE entity = 'campaign' AND entity_id = ?"
+        " AND to_status IN ('Paused', 'Stopped') AND id < ? ORDER BY id DESC LIMIT 1",
+        (campaign.id, _active_since(tx, campaign)),
+    ).fetchone()
+    return None if row is None else row[0]
+
+
+def probe_outcome(tx: sqlite3.Connection, campaign: Campaign) -> str | None:
+    """How the first attempt of the campaign ended that was judged since it last became Active: `ok` or `failed`."""
+    row = tx.execute(
+        "SELECT a.outcome FROM transitions t JOIN runs r ON r.id = t.entity_id"
+        " JOIN attempts a ON a.id = json_extract(t.data, '$.attempt')"
+        " WHERE t.entity = 'run' AND t.to_status = 'Starting' AND t.id > ? AND r.campaign_id = ?"
+        " AND a.outcome IN ('ok', 'failed') ORDER BY t.id LIMIT 1",
+        (_active_since(tx, campaign), campaign.id),
+    ).fetchone()
+    return None if row is None else str(row[0])
 
 
 def run_under_way(tx: sqlite3.Connection, campaign: Campaign) -> int | None:
@@ -133,12 +161,13 @@ def run_row(tx: sqlite3.Connection, run_id: int) -> RunRow:
 
 def retryable(tx: sqlite3.Connection, campaign: Campaign, run_id: int | None, where: dict[str, Any]) -> list[int]:
     """Runs of a campaign that failed, were cancelled, or were skipped for a sibling's failure: all that match swept
-    keys or the backend, or the one named, for whatever reason it was skipped.
+    keys, the backend, the model or the `kind` of failure, or the one named, for whatever reason it was skipped.
 
     Raises `UsageMistake` for a run that is in another state.
     """
     rows = tx.execute(
-        "SELECT r.id, r.status, json_extract(r.status_data, '$.because') AS because, r.axes, e.backend, e.model"
+        "SELECT r.id, r.status, json_extract(r.status_data, '$.because') AS because,"
+        " json_extract(r.status_data, '$.fault') AS fault, r.axes, e.backend, e.model"
         " FROM runs r JOIN experiments e ON e.hash = r.experiment"
         " WHERE r.campaign_id = ? AND (? IS NULL OR r.id = ?) ORDER BY r.position",
         (campaign.id, run_id, run_id),
@@ -149,7 +178,7 @@ def retryable(tx: sqlite3.Connection, campaign: Campaign, run_id: int | None, wh
         )
     found = []
     for row in rows:
-        known = {**json.loads(row["axes"]), "backend": row["backend"], "model": row["model"]}
+        known = {**json.loads(row["axes"]), "backend": row["backend"], "model": row["model"], "kind": row["fault"]}
         matches = all(str(known.get(key)) == str(value) for key, value in where.items())
         wanted = row["status"] in ("Failed", "Cancelled") or (
             row["status"] == "Skipped" and (row["because"] == "failure" or run_id is not None)

@@ -10,9 +10,6 @@ from typing import Any
 
 from lemctl.store.queries import HAS_NEWER, label_of
 
-#: How many of the last attempts tell how long the next will take.
-HISTORY = 20
-
 
 @dataclass(frozen=True, slots=True)
 class RunLine:
@@ -139,17 +136,6 @@ def faults(connection: sqlite3.Connection, campaign_id: int) -> list[FaultCount]
         (campaign_id,),
     )
     return [FaultCount(row["fault"], row["n"], row["newest"], row["message"]) for row in rows]
-
-
-def seconds_per_run(connection: sqlite3.Connection, campaign_id: int) -> float | None:
-    """Mean wall time of this campaign's last finished attempts; None before the first."""
-    row = connection.execute(
-        "SELECT avg(took_s) FROM (SELECT (a.ended_mono_ns - a.started_mono_ns) / 1e9 AS took_s"
-        " FROM attempts a JOIN runs r ON r.id = a.run_id"
-        " WHERE r.campaign_id = ? AND a.outcome = 'ok' ORDER BY a.id DESC LIMIT ?)",
-        (campaign_id, HISTORY),
-    ).fetchone()
-    return None if row[0] is None else float(row[0])
 
 
 def _line(connection: sqlite3.Connection, row: sqlite3.Row, metrics: Sequence[str]) -> RunLine:

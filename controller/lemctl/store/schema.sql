@@ -45,9 +45,12 @@ CREATE TABLE runs (
                  ('Queued', 'Starting', 'Cooling', 'Running', 'Done', 'Failed', 'Skipped', 'Cancelled')),
   status_data  TEXT NOT NULL CHECK (json_extract(status_data, '$.kind') IS status),
   not_before_utc TEXT GENERATED ALWAYS AS (json_extract(status_data, '$.not_before_utc')) VIRTUAL,
+  guess_s      REAL,                                           -- stated guess of its length, without loading an engine
+  is_load      INTEGER NOT NULL DEFAULT 0 CHECK (is_load IN (0, 1)), -- the plan loads an engine for it
   UNIQUE (campaign_id, experiment, cycle)
 ) STRICT;
 CREATE INDEX runs_queue ON runs (campaign_id, status, position);
+CREATE INDEX runs_experiment ON runs (experiment);
 CREATE INDEX runs_active ON runs (status) WHERE status IN ('Starting', 'Cooling', 'Running');
 
 CREATE TABLE sessions (
@@ -214,6 +217,29 @@ CREATE TABLE commands (
   CHECK ((answered_utc IS NULL) = (exit_code IS NULL))
 ) STRICT;
 CREATE INDEX commands_open ON commands (id) WHERE answered_utc IS NULL;
+
+-- When a campaign begins by itself: once, or by a cron expression in a zone (NULL: the host's).
+CREATE TABLE schedules (
+  id           INTEGER PRIMARY KEY,
+  campaign_id  INTEGER NOT NULL REFERENCES campaigns (id),     -- whose plan it begins
+  name         TEXT NOT NULL,
+  at_utc       TEXT,
+  cron         TEXT,
+  tz           TEXT,
+  created_utc  TEXT NOT NULL,
+  ended_utc    TEXT,
+  CHECK ((at_utc IS NULL) IS NOT (cron IS NULL))
+) STRICT;
+CREATE UNIQUE INDEX schedules_one_in_force ON schedules (name) WHERE ended_utc IS NULL;
+
+-- What came of each due time: it is answered once, whatever clocks and daemons do.
+CREATE TABLE firings (
+  schedule_id  INTEGER NOT NULL REFERENCES schedules (id),
+  due_utc      TEXT NOT NULL,
+  fired_utc    TEXT NOT NULL,
+  campaign_id  INTEGER REFERENCES campaigns (id),              -- what began; NULL: the one before it had not ended
+  PRIMARY KEY (schedule_id, due_utc)
+) STRICT, WITHOUT ROWID;
 
 -- What the daemon does now: one row a topic, overwritten.
 CREATE TABLE live (

@@ -15,10 +15,12 @@ class _Status(BaseModel):
 
 
 class Queued(_Status):
-    """Waits for its turn. `not_before_utc` holds a retry back; `why` says why it is here again."""
+    """Waits for its turn. `not_before_*` hold a retry back (a `clock.Deadline`); `why` says why it is here again."""
 
     kind: Literal["Queued"] = "Queued"
     not_before_utc: str | None = None
+    not_before_boottime_ns: int | None = None
+    not_before_boot: str | None = None
     why: str | None = None
 
 
@@ -99,10 +101,15 @@ class CampaignActive(_Status):
 
 
 class CampaignPaused(_Status):
-    """Starts nothing new until resumed."""
+    """Starts nothing new until resumed, or until its deadline: `until_utc` alone where a person named an hour, a whole
+    `clock.Deadline` where a length of time. `fault` is what its breaker met: the first run afterwards is a probe."""
 
     kind: Literal["Paused"] = "Paused"
     reason: str
+    until_utc: str | None = None
+    until_boottime_ns: int | None = None
+    until_boot: str | None = None
+    fault: FaultKind | None = None
 
 
 class CampaignStopped(_Status):

@@ -22,9 +22,6 @@ ASKING = {
     "workload.load.rate": "workload.load.rate: 4/s",
     "workload.load.burstiness": "workload.load.burstiness: 0.5",
     "workload.load.trace": "workload.load.trace: arrivals.jsonl",
-    "hours": 'hours: {from: "22:00", to: "07:00", tz: Europe/Berlin}',
-    "schedule": 'schedule: "0 22 * * 5"',
-    "on_failure": "on_failure: stop",
 }
 
 BASE = {

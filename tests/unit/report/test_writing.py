@@ -13,7 +13,7 @@ from lemctl.report.cells import Cell, cells_of
 from lemctl.report.columns import COLUMNS
 from lemctl.report.document import Report
 from lemctl.report.figures import axes_line, axis_names, axis_value, milliseconds, number
-from lemctl.report.status import DaemonState, LaneState, Status, status_text
+from lemctl.report.status import DaemonState, LaneState, LeftNow, Scheduled, Status, status_text
 from lemctl.report.table import clipped, narrowed, table
 from lemctl.report.text import GAIN_NOTE, TOO_FEW_REPEATS, text_report
 from lemctl.store.queries import RUN_STATUSES, CampaignRow
@@ -151,13 +151,28 @@ def status(**changes: object) -> Status:
     standard: dict[str, object] = {
         "daemon": DaemonState(4711, 0.3, None),
         "campaigns": [campaign(), campaign(name="later", status="Waiting")],
-        "seconds_per_run": 60.0,
+        "left": LeftNow(240.0, 300.0, "measured", None, None, None, None, 0),
+        "scheduled": [],
         "lanes": [lane],
         "last": [LINE],
         "faults": [FaultCount("silent", 1, 398, "no sign of life for 60 s " * 10)],
         "home": "/x",
     }
     return Status(**{**standard, **changes})  # type: ignore[arg-type]
+
+
+def test_status_says_how_many_nights_are_left_when_they_end_and_what_fits_none() -> None:
+    left = LeftNow(7e4, 9e4, "like", "22:00 to 07:00 (Europe/Berlin)", "Fri 27 Nov 03:10 CET", 3, 4, 2)
+    text = status_text(status(left=left, scheduled=[Scheduled("weekly", "Fri 27 Nov 22:00 CET", "0 22 * * 5")]))
+    assert "about 19 h 26 min left, at most 1 d 1 h (partly from runs like them)" in text
+    assert "3 to 4 of its nights: 22:00 to 07:00 (Europe/Berlin)" in text
+    assert "2 experiments longer than any of its hours: not run in them" in text
+    assert "scheduled weekly: begins Fri 27 Nov 22:00 CET, by 0 22 * * 5" in text
+
+
+def test_status_says_when_a_pause_ends_by_itself() -> None:
+    paused = campaign(status="Paused", reason="breaker", until_utc="2026-11-27T03:10:00.000000Z")
+    assert "goes on by itself at 2026-11-27 03:10 UTC" in status_text(status(campaigns=[paused]))
 
 
 def test_status_says_what_the_lane_waits_for_and_how_long() -> None:

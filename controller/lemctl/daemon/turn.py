@@ -1,0 +1,90 @@
+"""Whose turn it is: which run may begin now, and if none, why and when to look again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from lemctl.campaign.expected import Expected
+from lemctl.campaign.hours import Hours, describe, read_hours
+from lemctl.clock import Clock, utc_text
+from lemctl.daemon import schedule
+from lemctl.daemon.lanes import Lane
+from lemctl.lines import plural
+from lemctl.store import campaigns, moves, queue, read_history
+from lemctl.store.campaigns import Campaign
+from lemctl.store.database import Transaction
+from lemctl.store.queue import QueuedRun
+from lemctl.store.status import CampaignPaused
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """`run` may begin; else `waits_for` says why not, and `again` when that may change by itself. `has_moved` when a
+    campaign was ended or paused by looking: somebody else may have his turn at once."""
+
+    campaign: Campaign | None = None
+    run: QueuedRun | None = None
+    waits_for: str | None = None
+    again: datetime | None = None
+    has_moved: bool = False
+
+
+def next_turn(tx: Transaction, clock: Clock, lane: Lane | None) -> Turn:
+    """Begin what is due, then look at the campaign in front."""
+    schedule.fire_due(tx, clock)
+    schedule.end_pauses(tx, clock)
+    campaign = campaigns.front(tx, clock)
+    if campaign is None:
+        return Turn(again=schedule.next_alarm(tx, clock))
+    hours = read_hours(campaign.document)
+    turn = _in_hours(tx, campaign, hours, clock, lane) if hours else _next(tx, campaign, clock)
+    if turn.run is not None or turn.has_moved:
+        return turn
+    again = schedule.earliest([turn.again, schedule.next_alarm(tx, clock)])
+    return Turn(campaign, None, turn.waits_for, again)
+
+
+def _next(tx: Transaction, campaign: Campaign, clock: Clock, without: frozenset[str] = frozenset()) -> Turn:
+    """The next run that need not wait for its retry; a campaign that has none left is settled."""
+    run = queue.next_run(tx, campaign, clock, without)
+    if run is not None:
+        return Turn(campaign, run)
+    if campaigns.settle(tx, campaign, clock):
+        return Turn(campaign, has_moved=True)
+    retry = queue.earliest_retry(tx, campaign, clock)
+    if retry is None:
+        return Turn(campaign)
+    again = schedule.moment_of(retry, clock)
+    return Turn(campaign, None, f"the retry of a run of {campaign.label} at {utc_text(again)}", again)
+
+
+def _in_hours(tx: Transaction, campaign: Campaign, hours: Hours, clock: Clock, lane: Lane | None) -> Turn:
+    """Order is kept: what does not fit before the close waits for the next opening, and nothing passes it. Only what
+    fits no window at all is passed over, and pauses its campaign when nothing else is left."""
+    too_long: set[str] = set()
+    while (turn := _next(tx, campaign, clock, frozenset(too_long))).run is not None:
+        need_s = expected_s(tx, campaign, turn.run, lane).p90_s
+        if not schedule.fits_no_window(hours, clock.utc(), need_s):
+            hold = schedule.held_by_hours(hours, clock.utc(), need_s)
+            return turn if hold is None else Turn(campaign, None, f"{campaign.label}: {hold.why}", hold.again)
+        too_long.add(turn.run.experiment)
+    if too_long and turn.again is None and not turn.has_moved:
+        reason = (
+            f"the runs of {plural(len(too_long), 'experiment')} are expected to be longer than its hours,"
+            f" {describe(hours)}: give it longer ones with `lemctl campaign extend`, or skip them"
+        )
+        moves.move(tx, "campaign", campaign.id, CampaignPaused(reason=reason), utc_text(clock.utc()), "daemon")
+        return Turn(campaign, has_moved=True)
+    return turn
+
+
+def expected_s(tx: Transaction, campaign: Campaign, run: QueuedRun, lane: Lane | None) -> Expected:
+    """What a run takes by its own history, else by that of its like, else by the guess of its plan; with the loading of
+    its engine, unless that is open."""
+    simulated = campaign.executor == "simulate"
+    past = read_history.past_runs(tx, simulated, run.experiment) or read_history.past_runs(tx, simulated)
+    known = read_history.durations(past)
+    guess_s = read_history.UNKNOWN_S if run.guess_s is None else run.guess_s
+    is_open = lane is not None and lane.has_open(run.spec)
+    return known.whole(run.experiment, run.spec["backend"], run.model, guess_s, not is_open)
