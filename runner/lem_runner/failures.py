@@ -23,6 +23,8 @@ _GPU_MEMORY_TEXTS = (
     "cublas_status_alloc_failed",
     "cudnn_status_alloc_failed",
     "cudaerrormemoryallocation",
+    # TensorRT-LLM: "CUDA runtime error in ...: out of memory".
+    ": out of memory",
     "no available memory for the cache blocks",
 )
 #: torch's CPU allocator and the kernel.

@@ -33,10 +33,10 @@ _LIST_OF = re.compile(r"list\[(.+)\]")
 
 @dataclass(frozen=True)
 class Parameter:
-    """One thing that can be set. `None` is a legal value exactly when it is the default.
+    """One thing that can be set. `None` is a legal value where it is the default, or one of the types.
 
-    `type` is `bool`, `int`, `float`, `str`, `list`, `list[TYPE]`, `dict` or `any`, or several joined by ` | `; `any`
-    is checked by the engine alone. `fields` are the keys of a mapping. `only_with` names other parameters of the
+    `type` is `bool`, `int`, `float`, `str`, `list`, `list[TYPE]`, `dict`, `None` or `any`, or several joined by ` | `;
+    `any` is checked by the engine alone. `fields` are the keys of a mapping. `only_with` names other parameters of the
     group and their values with which this one exists. `refused` is the reason why it cannot be set by a campaign.
     """
 
@@ -95,7 +95,7 @@ class Parameter:
         if self.refused:
             return f"cannot be set: {self.refused}"
         if value is None:
-            return None if self.default is None else "must have a value"
+            return None if self.default is None or "None" in self.type.split(" | ") else "must have a value"
         if self.choices is not None:
             return None if any(_same(value, choice) for choice in self.choices) else self._no_choice(value)
         wanted = _wrong_type(self.type, value)
@@ -108,7 +108,7 @@ class Parameter:
     def normal(self, value: Any) -> Any:
         """A checked value in the parameter's own type: `1` for a float is `1.0`, so that both hash alike."""
         is_int = isinstance(value, int) and not isinstance(value, bool)
-        return float(value) if is_int and self.type == "float" else value
+        return float(value) if is_int and self.type.removesuffix(" | None") == "float" else value
 
     def _no_choice(self, value: Any) -> str:
         words = [choice for choice in self.choices or () if isinstance(choice, str)]
@@ -167,7 +167,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def type_words(written: str) -> str:
     """A written type as a person would say it."""
-    return " or ".join(dict.fromkeys(_words(alternative) for alternative in written.split(" | ")))
+    return " or ".join(dict.fromkeys(_words(part) for part in written.split(" | ") if part != "None"))
 
 
 def _words(alternative: str) -> str:
@@ -188,7 +188,7 @@ def _is_of(alternative: str, value: Any) -> bool:
     if inner is not None:
         return isinstance(value, (list, tuple)) and all(_is_of(inner[1], item) for item in value)
     if alternative not in _TYPES:
-        return True
+        return alternative != "None"
     types, _ = _TYPES[alternative]
     return isinstance(value, types) and (bool in types or not isinstance(value, bool))
 

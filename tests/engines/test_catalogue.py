@@ -26,7 +26,7 @@ special = {"early_stopping": "never", "num_beams": 3, "exponential_decay_length_
     "watermarking_config": {"bias": 2.0}}
 missed = []
 for parameter in pytorch.describe():
-    if parameter.group != "sampling":
+    if parameter.group != "sampling" or parameter.refused:
         continue
     value = special.get(parameter.name, values[parameter.type])
     config = generation.decoding_config(Decoding(4, "fixed", {parameter.name: value}), tokens, {})

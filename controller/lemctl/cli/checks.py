@@ -23,7 +23,7 @@ from lemctl.settings import Settings
 
 OLDEST_PYTHON = (3, 11)
 #: An engine needs this to be imported: what it is checked for.
-ENGINE_MODULES = {"pytorch": ("torch", "transformers"), "vllm": ("vllm",)}
+ENGINE_MODULES = {"tensorrt": ("tensorrt_llm",), "pytorch": ("torch", "transformers"), "vllm": ("vllm",)}
 PROBE_TIMEOUT_S = 60.0
 #: A clock before this moment was never set.
 NOT_BEFORE_UNIX_S = 1_735_689_600.0
@@ -60,6 +60,7 @@ def all_checks(settings: Settings, executor: str) -> list[Check]:
         lambda: _lock_folder(settings),
         _clock,
         _docker if executor == "docker" else _interpreters,
+        _cautions,
         _gpu,
     ]
     found: list[Check] = []
@@ -181,6 +182,12 @@ def _interpreters() -> Iterator[Check]:
         detail = interpreter + (f": no {', '.join(absent)}" if absent else "")
         fix = f"pip install 'lemctl[{name}]', or export {variable}=/path/to/a/python/with/it"
         yield Check(f"engine {name}", not absent, detail, fix, is_needed=False)
+
+
+def _cautions() -> Iterator[Check]:
+    for name, row in BACKENDS.items():
+        if row.caution:
+            yield Check(f"caution {name}", False, row.caution, is_needed=False)
 
 
 def _absent_modules(interpreter: str, modules: tuple[str, ...]) -> list[str] | None:

@@ -31,6 +31,8 @@ class Backend:
     image: str
     interpreter: str
     gpu_image: str | None = None
+    #: What a person should know before trusting this engine's figures; `doctor` says it.
+    caution: str = ""
 
     @property
     def image_ref(self) -> str:
@@ -70,12 +72,23 @@ class Backend:
 #: Every session keeps the digest of the image that it ran.
 VLLM_UPSTREAM = "vllm/vllm-openai:v0.32.0"
 
+#: NVIDIA's own image of the version that `images/tensorrt/params.json` describes, pinned in the same way.
+TENSORRT_UPSTREAM = "nvcr.io/nvidia/tensorrt-llm/release:1.2.1"
+
 BACKENDS: dict[str, Backend] = {
     row.name: row
     for row in (
         Backend("pytorch", "pytorch", "lemctl/pytorch:cpu", "/opt/lem/bin/python", "lemctl/pytorch:gpu"),
         # The interpreter by its name: in the image built here and in the upstream one it lies in different folders.
         Backend("vllm", "vllm", "lemctl/vllm:cpu", "python3", VLLM_UPSTREAM),
+        Backend(
+            "tensorrt",
+            "tensorrt",
+            TENSORRT_UPSTREAM,
+            "python3",
+            caution="written against the published interface of TensorRT-LLM 1.2, and not yet run on a GPU: compare "
+            "what `results show` says was resolved and reported before you trust a figure",
+        ),
         Backend("replay", "replay", "python:3.11-slim-bookworm", "/usr/local/bin/python"),
     )
 }

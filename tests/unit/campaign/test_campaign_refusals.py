@@ -12,7 +12,6 @@ from lemctl.errors import CampaignFileError
 #: For each row of the table, lines of a campaign file that ask for it.
 ASKING = {
     "backend=vllm": "backend: vllm",
-    "backend=tensorrt": "backend: tensorrt",
     "workload.dataset=hub": "workload.dataset: alpaca",
     "workload.load.mode=closed": "workload.load.mode: closed",
     "workload.load.mode=poisson": "workload.load.mode: poisson",
