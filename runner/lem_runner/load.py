@@ -14,14 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from lem_runner.failures import BadRequestError
-from lem_runner.protocol import MeasureSpec, WorkloadSpec
+from lem_runner.protocol import CLOSED_FILLINGS, CONTINUOUS_FILLINGS, SETTLE_P95, MeasureSpec, WorkloadSpec
 
 OPEN_MODES = ("poisson", "gamma", "trace")
-#: Requests that a window needs, in fillings of what is in flight. An engine's own batching: ramp and drain must not
-#: weigh. Closed: one filling for the ramp, one for the drain, one between.
-CONTINUOUS_FILLINGS, CLOSED_FILLINGS = 10, 3
-#: An open-loop window begins so many 95th percentiles of latency after the first arrival.
-SETTLE_P95 = 3.0
 #: Arrivals end after so many windows, settled or not: where latency grows with time, waiting does not help.
 MOST_WINDOWS = 3.0
 #: How much earlier than that a window may begin and still count as settled.

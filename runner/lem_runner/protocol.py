@@ -58,6 +58,11 @@ StopReason = Literal["length", "eos", "stop", "cancelled", "error"]
 #: How requests reach the engine: batch after batch, so many at a time, at drawn moments, or at recorded ones.
 LoadMode = Literal["offline", "closed", "poisson", "gamma", "trace"]
 LOAD_MODES: tuple[LoadMode, ...] = ("offline", "closed", "poisson", "gamma", "trace")
+#: Requests that a window needs, in fillings of what is in flight. An engine's own batching: ramp and drain must not
+#: weigh. Closed: one filling for the ramp, one for the drain, one between.
+CONTINUOUS_FILLINGS, CLOSED_FILLINGS = 10, 3
+#: An open-loop window begins so many 95th percentiles of latency after the first arrival.
+SETTLE_P95 = 3.0
 #: `whole_requests`: windows hold whole batches. `by_token_time`: requests overlap the edges, tokens count by time.
 Counting = Literal["whole_requests", "by_token_time"]
 Verb = Literal["run", "go", "cancel", "quit"]

@@ -22,13 +22,14 @@ UNSETTLED = ("prototype", "deprecated")
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """All parameters of a backend, by (group, name)."""
+    """All parameters of a backend, by (group, name), and the modes of load that it serves."""
 
     backend: str
     engine_version: str | None
     parameters: Mapping[tuple[str, str], Parameter]
     #: Where it comes from, where that is not the installed engine itself.
     source: str = ""
+    loads: tuple[str, ...] = ("offline",)
 
     @property
     def engine(self) -> str:
@@ -105,8 +106,9 @@ def read_catalogue(text: str, backend: str) -> Catalogue:
     """What `describe` printed. Raises `ValueError`, `KeyError` or `TypeError` where it is something else."""
     body = json.loads(text)
     rows = [Parameter.from_json(row) for row in body["parameters"]]
+    loads = tuple(body.get("loads", ("offline",)))
     return Catalogue(
-        backend, body["engine_version"], {(row.group, row.name): row for row in rows}, body.get("source", "")
+        backend, body["engine_version"], {(row.group, row.name): row for row in rows}, body.get("source", ""), loads
     )
 
 

@@ -14,7 +14,7 @@ from lemctl.campaign.file import MAX_RUNS
 from lemctl.campaign.messages import unwrapped
 from lemctl.campaign.presets import PRESETS, preset_table
 from lemctl.campaign.refusals import NOT_YET
-from lemctl.campaign.schema import BACKENDS, Campaign, CyclesUntil, Duration, Limit, Scoped, Window
+from lemctl.campaign.schema import BACKENDS, Campaign, CyclesUntil, Duration, Limit, Rate, Scoped, Window
 from lemctl.campaign.values import experiment_keys
 from lemctl.campaign.yaml import MAX_ALIASES, MAX_BYTES, MAX_DEPTH
 
@@ -147,6 +147,7 @@ def _kind(key: str, field: FieldInfo) -> str:
         (Duration, "duration"),
         (Limit, "duration, more than 0"),
         (Window, "duration, or `one_pass`"),
+        (Rate, "rate, such as `4/s`, more than 0"),
     ):
         if field.metadata and field.metadata[0] in get_args(annotation)[1:]:
             return words

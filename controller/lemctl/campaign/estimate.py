@@ -11,15 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lem_runner.protocol import SETTLE_P95
 from lemctl.campaign.expected import GUESS_LOAD_S, Durations, Expected, Ground
+from lemctl.campaign.load import in_flight, is_one_by_one, rate_per_s, request_s
 from lemctl.campaign.order import loads
 from lemctl.campaign.plan import Experiment, Plan, engine_of
 
-# The guesses: of the right order for a model of some billion parameters on one GPU; history replaces them.
+# The guesses, like those of `load`: of the right order for a model of some billion parameters on one GPU.
 GUESS_COOL_S = 90.0
 GUESS_STEADY_S = 60.0
-GUESS_STEP_S = 0.03
-GUESS_PREFILL_S = 0.2
 #: Samples after the window, and writing the records.
 TAIL_S = 2.0
 
@@ -195,9 +195,8 @@ class _Past:
 def _guessed(spec: Mapping[str, Any], gate: Mapping[str, Any], sensors: bool) -> Phases:
     measure, workload = spec["measure"], spec["workload"]
     warmup = measure["warmup"]
-    batch_s = _batch_s(workload)
-    batches = -(-workload["prompts"] // workload["load"]["batch_size"])
-    window_s = batches * batch_s if measure["one_pass"] else max(measure["window_s"], batch_s)
+    batch_s = request_s(workload)
+    window_s = _window_s(workload, measure)
     if gate["kind"] == "cool" and sensors:
         cooling_s = min(GUESS_COOL_S, gate["max_s"])
     else:
@@ -208,8 +207,16 @@ def _guessed(spec: Mapping[str, Any], gate: Mapping[str, Any], sensors: bool) ->
     return Phases(window_s + TAIL_S, cooling_s, baseline_s, warmup_s)
 
 
-def _batch_s(workload: Mapping[str, Any]) -> float:
-    return GUESS_PREFILL_S + GUESS_STEP_S * float(workload["max_new_tokens"])
+def _window_s(workload: Mapping[str, Any], measure: Mapping[str, Any]) -> float:
+    """Seconds from the window's begin, ramp and settling before it, to the last request's end."""
+    one_s, rate = request_s(workload), rate_per_s(workload["load"])
+    if rate is not None:
+        arriving_s = workload["prompts"] / rate if measure["one_pass"] else measure["window_s"] + SETTLE_P95 * one_s
+        return float(arriving_s + one_s)
+    if measure["one_pass"]:
+        return float(-(-workload["prompts"] // in_flight(workload)) * one_s)
+    ramp_s = 2 * one_s if is_one_by_one(workload["load"]) else 0.0
+    return float(max(measure["window_s"], one_s) + ramp_s)
 
 
 def _median(past: Sequence[Phases]) -> Phases:
@@ -247,6 +254,5 @@ def _sample_bytes(phases: Phases) -> float:
 
 
 def _request_bytes(workload: Mapping[str, Any], measuring_s: float) -> float:
-    batch_size = workload["load"]["batch_size"]
-    served = max(workload["prompts"], batch_size * measuring_s / _batch_s(workload))
+    served = max(workload["prompts"], in_flight(workload) * measuring_s / request_s(workload))
     return float(served * (_BYTES_PER_REQUEST + _BYTES_PER_TOKEN_TIME * workload["max_new_tokens"]))

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from lemctl.campaign.catalogue import Catalogue
 from lemctl.campaign.keys import get, has, listed, nearest
 from lemctl.campaign.layers import Source, file_layer, merged, override_layer
+from lemctl.campaign.load import meaningless_keys
 from lemctl.campaign.messages import translated
 from lemctl.campaign.presets import PRESETS
 from lemctl.campaign.refusals import NOT_YET, refusals
@@ -128,6 +129,8 @@ def loads(
     base["model"] = check.resolved("model", settings.model, "model")
     base["backend"] = check.backend(settings.backend, "backend") if settings.backend is not None else None
     base["workload"]["dataset"] = check.resolved("workload.dataset", settings.workload.dataset, "workload.dataset")
+    load = base["workload"]["load"]
+    load["trace"] = check.resolved("workload.load.trace", load["trace"], "workload.load.trace")
     swept = without(settings.sweep, pinned) if pinned else settings.sweep
     read = read_sweep(swept, settings.exclude, settings.include, check)
     sweep = replace(read, includes=tuple(entry for entry in read.includes if not _contradicts(entry, tree, pinned)))
@@ -141,6 +144,7 @@ def loads(
     warnings += [f"{key} is left out: no experiment uses the backend {backend}" for backend, key in unused]
     warnings += check.warnings
     _check_gate(settings, source)
+    _check_load(settings, sweep, source)
     raw = {**tree, **raw_scoped, "sweep": swept}
     return CampaignFile(settings, base, scoped, sweep, raw, source, tuple(warnings), max_runs, surroundings.catalogue)
 
@@ -216,6 +220,18 @@ def _check_gate(settings: Campaign, source: Source) -> None:
         written = source.origin(key) in ("file", "command line")
         if meaningless and written:
             raise source.error(f"has no effect with gate kind {kind!r}", key)
+
+
+def _check_load(settings: Campaign, sweep: Sweep, source: Source) -> None:
+    """A key of another kind of load is refused where a person wrote it, or swept it."""
+    swept = {part.key: place for place, part in sweep.assignments()}
+    modes = {part.value for _, part in sweep.assignments() if part.key == "workload.load.mode"}
+    modes.add(settings.workload.load.mode)
+    for name in meaningless_keys(modes):
+        key = f"workload.load.{name}"
+        if source.origins.get(key) in ("file", "command line") or key in swept:
+            place = f"{swept[key]}.{key}" if key in swept else key
+            raise source.error(f"has no effect with `mode: {' or '.join(sorted(modes))}`", place)
 
 
 def explained(campaign: CampaignFile) -> list[tuple[str, Any, str]]:

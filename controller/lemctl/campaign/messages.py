@@ -31,6 +31,14 @@ _BOUNDS: Mapping[str, tuple[str, str]] = {
 }
 
 
+class SectionError(ValueError):
+    """Values that do not go together; `key` is the one to change."""
+
+    def __init__(self, key: str, message: str):
+        self.key = key
+        super().__init__(message)
+
+
 def unwrapped(annotation: Any) -> Any:
     """`X` of `X | None`; anything else as it is."""
     if get_origin(annotation) in (UnionType, Union):

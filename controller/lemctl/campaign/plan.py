@@ -12,6 +12,8 @@ from typing import Any
 
 from lem_runner import portable
 from lemctl.campaign.file import CampaignFile
+from lemctl.campaign.load import OPEN_MODES, check_load, in_flight
+from lemctl.campaign.messages import SectionError
 from lemctl.campaign.order import ordered
 from lemctl.campaign.references import model_name
 from lemctl.campaign.spec import Section, SectionWriter, assembled, canonical, experiment_hash
@@ -70,6 +72,7 @@ class _Collector:
         self.engines: list[Engine] = []
         self.models: dict[str, str] = {}
         self.hits = [0] * len(campaign.sweep.excludes)
+        self.checked: set[tuple[str, int, int]] = set()
         self.duplicates = 0
 
     def add(self, backend: str, parts: Mapping[str, Section], axes: dict[str, Any]) -> None:
@@ -77,11 +80,24 @@ class _Collector:
         if digest in self.found:
             self.duplicates += 1
             return
+        self._check_load(backend, parts["workload"], parts["measure"])
         model = parts["model"]
         if model.text not in self.models:
             self.models[model.text] = model_name(model.spec)
         self.found[digest] = Experiment(digest, backend, self.models[model.text], assembled(backend, parts), axes)
         self.engines.append((backend, model.text, parts["engine"].text))
+
+    def _check_load(self, backend: str, workload: Section, measure: Section) -> None:
+        """Once for each combination: sections are shared, so that identity is enough."""
+        key = (backend, id(workload), id(measure))
+        if key in self.checked:
+            return
+        self.checked.add(key)
+        try:
+            catalogue = self.campaign.catalogue(backend)
+            check_load(backend, None if catalogue is None else catalogue.loads, workload.spec, measure.spec)
+        except SectionError as error:
+            raise self.writer.located(error) from None
 
     def excluded(self, backend: str, parts: Mapping[str, Section]) -> bool:
         out = False
@@ -118,12 +134,15 @@ def plan(campaign: CampaignFile) -> Plan:
 
 
 def _largest_batches(experiments: Sequence[Experiment]) -> dict[str, int]:
-    """The most requests in flight that this campaign asks of each engine that has a limit of its own."""
+    """The most requests in flight that this campaign asks of each engine that has a limit of its own. Open loops ask
+    for no number: an engine that serves one keeps its own limit."""
     found: dict[str, int] = {}
+    open_loops = {each.backend for each in experiments if each.spec["workload"]["load"]["mode"] in OPEN_MODES}
     for each in experiments:
-        load = each.spec["workload"]["load"]
-        batch = load.get("concurrency") or load.get("batch_size")
-        if batch and portable.limits(each.backend, batch):
+        if each.backend in open_loops:
+            continue
+        batch = in_flight(each.spec["workload"])
+        if portable.limits(each.backend, batch):
             found[each.backend] = max(batch, found.get(each.backend, 0))
     return found
 

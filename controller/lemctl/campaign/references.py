@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lemctl.campaign.trace import read_arrivals
 from lemctl.campaign.yaml import parse
 from lemctl.errors import CampaignFileError
 
@@ -62,14 +63,29 @@ def dataset_reference(value: Any, dataset_dirs: Sequence[Path], known_sha256: di
     if not value.startswith("file:"):
         name, _, revision = value.partition("@")
         return {"kind": "hub", "name": name, "sha256": None, "revision": revision or None}
+    name, path = _data_file(value, dataset_dirs)
+    if path not in known_sha256:
+        known_sha256[path] = _sha256(path)
+    return {"kind": "file", "name": name, "sha256": known_sha256[path], "revision": None}
+
+
+def trace_reference(value: Any, dataset_dirs: Sequence[Path]) -> dict[str, Any]:
+    """`{name, sha256, arrivals, span_s}` of recorded arrivals as written."""
+    if not isinstance(value, str) or not value.startswith("file:"):
+        raise ValueError(f"must be file:NAME in a data-set folder, found {value!r}")
+    name, path = _data_file(value, dataset_dirs)
+    moments_s = read_arrivals(path)
+    return {"name": name, "sha256": _sha256(path), "arrivals": len(moments_s), "span_s": moments_s[-1]}
+
+
+def _data_file(value: str, dataset_dirs: Sequence[Path]) -> tuple[str, Path]:
+    """Name and path of `file:NAME`."""
     name = value.removeprefix("file:")
     path = _inside(name, dataset_dirs, "data set")
     if path is None or not path.is_file():
         folders = " or ".join(str(folder) for folder in dataset_dirs)
         raise ValueError(f"no file {name!r} in {folders}" if folders else "no data-set folder is configured")
-    if path not in known_sha256:
-        known_sha256[path] = _sha256(path)
-    return {"kind": "file", "name": name, "sha256": known_sha256[path], "revision": None}
+    return name, path
 
 
 def _hub_model(rest: str) -> dict[str, Any]:

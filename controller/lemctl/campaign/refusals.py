@@ -13,14 +13,6 @@ NOT_YET: Mapping[str, str] = {
     "backend=vllm": "the vllm backend is not available in this version",
     "workload.dataset=hub": "hub data sets are not available in this version; put the prompts into a file and name "
     "it as file:NAME",
-    "workload.load.mode=closed": "only `offline` load is available in this version",
-    "workload.load.mode=poisson": "only `offline` load is available in this version",
-    "workload.load.mode=gamma": "only `offline` load is available in this version",
-    "workload.load.mode=trace": "only `offline` load is available in this version",
-    "workload.load.concurrency": "belongs to `mode: closed`, which is not available in this version",
-    "workload.load.rate": "belongs to open-loop load, which is not available in this version",
-    "workload.load.burstiness": "belongs to `mode: gamma`, which is not available in this version",
-    "workload.load.trace": "belongs to `mode: trace`, which is not available in this version",
 }
 
 

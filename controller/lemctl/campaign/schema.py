@@ -18,6 +18,9 @@ BACKENDS: tuple[str, ...] = ("pytorch", "vllm", "tensorrt", "replay")
 
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?) ?(ms|s|m|h|d)")
+_RATE = re.compile(r"(\d+(?:\.\d+)?) ?/ ?(s|min|h)")
+_PER_S = {"s": 1.0, "min": 60.0, "h": 3600.0}
+_MOST_PER_S = 1e6
 _LONGEST_S = 366 * 86400.0
 _DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
@@ -62,6 +65,19 @@ def _share(value: Any) -> float:
     return float(found[1]) / 100
 
 
+def _rate(value: Any) -> float | None:
+    """`4/s`, `90/min`, `600/h` -> a second."""
+    if value is None:
+        return None
+    found = _RATE.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError("must be a rate with its unit, such as 4/s, 0.5/s or 90/min")
+    rate_per_s = float(found[1]) / _PER_S[found[2]]
+    if not 0 < rate_per_s <= _MOST_PER_S:
+        raise ValueError(f"must be above 0 and at most {_MOST_PER_S:,.0f}/s")
+    return rate_per_s
+
+
 def _dtype(value: Any) -> Any:
     return _DTYPES.get(value, value) if isinstance(value, str) else value
 
@@ -78,6 +94,11 @@ Window = Annotated[
     float | None,
     BeforeValidator(_window),
     WithJsonSchema({"anyOf": [{"const": "one_pass"}, {"type": "string", "pattern": _DURATION.pattern}]}),
+]
+Rate = Annotated[
+    float | None,
+    BeforeValidator(_rate),
+    WithJsonSchema({"type": "string", "pattern": _RATE.pattern, "examples": ["4/s", "90/min"]}),
 ]
 Dtype = Annotated[Literal["auto", "float32", "float16", "bfloat16"], BeforeValidator(_dtype)]
 Text = Annotated[str, Field(min_length=1, max_length=500)]
@@ -100,19 +121,34 @@ class Load(Section):
     """How requests reach the engine."""
 
     mode: Literal["offline", "closed", "poisson", "gamma", "trace"] = Field(
-        default="offline", description="`offline`: all prompts are there from the start, handed over in batches."
+        default="offline",
+        description="`offline`: all prompts are there from the start, handed over in batches. `closed`: so many users, "
+        "each asks again when answered. `poisson`, `gamma`, `trace`: requests arrive at moments of their own, whether "
+        "the engine keeps up or not.",
     )
     batch_size: int = Field(default=1, ge=1, le=1_000_000, description="Requests that the runner submits at once.")
-    batching: Literal["static", "dynamic"] = Field(
+    batching: Literal["static", "dynamic", "continuous"] = Field(
         default="static",
-        description="`static`: a batch ends before the next begins. `dynamic`: a finished request makes room.",
+        description="`static`: batches in the order of the prompts. `dynamic`: prompts of similar length together. "
+        "`continuous`: a finished request makes room for the next, in engines that batch by themselves.",
     )
-    concurrency: int | None = Field(default=None, ge=1, description="Requests in flight, for `mode: closed`.")
-    rate: Text | None = Field(
-        default=None, description="Mean arrivals, such as `4/s`, for `mode: poisson` and `gamma`."
+    concurrency: int | None = Field(
+        default=None, ge=1, le=1_000_000, description="Requests in flight, for `mode: closed`."
     )
-    burstiness: float | None = Field(default=None, gt=0, description="Shape of the arrivals, for `mode: gamma`.")
-    trace: Text | None = Field(default=None, description="File of recorded arrivals, for `mode: trace`.")
+    rate: Rate = Field(
+        default=None, description="Mean arrivals, such as `4/s` or `90/min`, for `mode: poisson` and `gamma`."
+    )
+    burstiness: float | None = Field(
+        default=None,
+        gt=0,
+        le=1000,
+        description="Shape of the arrivals, for `mode: gamma`: 1 is Poisson, less is burstier, more is smoother.",
+    )
+    trace: Text | None = Field(
+        default=None,
+        description="`file:NAME` in a data-set folder, for `mode: trace`: recorded arrivals in seconds (text, CSV, "
+        "JSON, JSON Lines).",
+    )
 
 
 class Workload(Section):

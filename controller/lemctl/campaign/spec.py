@@ -15,20 +15,15 @@ from typing import Any
 from lem_runner import portable
 from lemctl.campaign.catalogue import Catalogue
 from lemctl.campaign.layers import Source
+from lemctl.campaign.load import load_spec
+from lemctl.campaign.messages import SectionError
 from lemctl.campaign.values import Assignment
+from lemctl.errors import CampaignFileError
 
 SPEC_VERSION = 1
 
 #: The same text as `lem_runner.protocol.canonical_json`, without building an encoder for each call.
 canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
-
-
-class SectionError(ValueError):
-    """Values that do not go together; `key` is the one to change."""
-
-    def __init__(self, key: str, message: str):
-        self.key = key
-        super().__init__(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +61,15 @@ class SectionWriter:
             if name in ("engine", "sampling"):
                 self._check_for(backend, name, spec)
         except SectionError as error:
-            swept = f"sweep.{error.key}"
-            key = swept if swept in self.source.lines else error.key
-            raise self.source.error(str(error), key) from None
+            raise self.located(error) from None
         text = canonical(spec)
         # Equal sections are one object, so that identity tells whether two experiments share an engine.
         return self._known.setdefault((name, text), Section(values, spec, text))
+
+    def located(self, error: SectionError) -> CampaignFileError:
+        """The mistake with its place: where the key is swept, there."""
+        swept = f"sweep.{error.key}"
+        return self.source.error(str(error), swept if swept in self.source.lines else error.key)
 
     def _check_for(self, backend: str, part: Any, spec: Mapping[str, Any]) -> None:
         """Refuse what this engine lacks, or lacks beside the other values."""
@@ -150,11 +148,6 @@ def _workload(values: dict[str, Any]) -> dict[str, Any]:
         raise SectionError("workload.random", "has no effect without dataset: random")
     if dataset["kind"] == "random" and values["template"] != "none":
         raise SectionError("workload.template", "random token ids take no template")
-    if load["batch_size"] > values["prompts"]:
-        raise SectionError(
-            "workload.load.batch_size",
-            f"a batch of {load['batch_size']} is never reached with {values['prompts']} prompts",
-        )
     declared = values["prefix_cache_hits"]
     return {
         "dataset": {**dataset, "input_len": input_len},
@@ -163,7 +156,7 @@ def _workload(values: dict[str, Any]) -> dict[str, Any]:
         "template": values["template"],
         "max_new_tokens": values["max_new_tokens"],
         "output": values["output"],
-        "load": {"mode": load["mode"], "batch_size": load["batch_size"], "batching": load["batching"]},
+        "load": load_spec(load, values["prompts"]),
         # Only where something is declared, so that the hash of an experiment that declares nothing stays what it was.
         **({} if declared is None else {"prefix_cache_hits": declared}),
     }

@@ -13,7 +13,7 @@ from lemctl.campaign.catalogue import Catalogue, load_catalogue
 from lemctl.campaign.keys import listed, nearest
 from lemctl.campaign.layers import Source
 from lemctl.campaign.messages import section_at, sentence
-from lemctl.campaign.references import dataset_reference, model_reference
+from lemctl.campaign.references import dataset_reference, model_reference, trace_reference
 from lemctl.campaign.refusals import refused
 from lemctl.campaign.schema import Campaign
 
@@ -92,12 +92,14 @@ class Checker:
         return value
 
     def resolved(self, key: str, value: Any, place: str) -> Any:
-        """Models and data sets as references; other values as they are."""
+        """Models, data sets and traces as references; other values as they are."""
         try:
             if key == "model" and value is not None:
                 return model_reference(value, self.surroundings.model_dirs)
             if key == "workload.dataset" and value is not None:
                 return dataset_reference(value, self.surroundings.dataset_dirs, self.surroundings.known_sha256)
+            if key == "workload.load.trace" and value is not None:
+                return trace_reference(value, self.surroundings.dataset_dirs)
         except ValueError as error:
             raise self.source.error(str(error), place) from None
         return value

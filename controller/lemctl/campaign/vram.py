@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lemctl.campaign.load import in_flight
+
 MARGIN = 0.20
 #: Prompt tokens assumed where the prompts were not counted yet.
 ASSUMED_INPUT_LEN = 512
@@ -58,7 +60,7 @@ def vram_needed(spec: Mapping[str, Any], config: Mapping[str, Any] | None, input
     weights = (layers * (attention + _feed_forward(config, hidden)) + embeddings) * item_bytes
     workload = spec["workload"]
     length = (workload["dataset"]["input_len"] or input_len or ASSUMED_INPUT_LEN) + workload["max_new_tokens"]
-    kv = 2 * layers * kv_heads * head_dim * item_bytes * workload["load"]["batch_size"] * length
+    kv = 2 * layers * kv_heads * head_dim * item_bytes * in_flight(workload) * length
     return VramNeed(weights, kv, int((weights + kv) * (1 + MARGIN)))
 
 

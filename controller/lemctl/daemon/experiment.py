@@ -247,6 +247,8 @@ def _facts(opened: OpenSession, loaded: dict[str, Any], finished: Finished, gate
         "effective": finished.result.effective,
         "memory": finished.result.memory,
         "warmup": finished.result.warmup,
+        "load": finished.result.load,
+        "gauges": finished.result.gauges,
     }
 
 

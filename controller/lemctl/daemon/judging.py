@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lemctl.daemon.counting import count_work
+from lemctl.campaign.load import OPEN_MODES
+from lemctl.daemon.counting import Work, count_work, whole_work, work_between
 from lemctl.daemon.instruments import BaselineRecord, GateRecord, Watched, baseline_quantity
 from lemctl.daemon.specs import Located
 from lemctl.engines.events import Finished
 from lemctl.judge.configuration import compared, suspicions
 from lemctl.judge.equivalence import cache_hits, kept_outputs, work_of
+from lemctl.judge.load import is_saturated
 from lemctl.judge.measured import Absent, Energy, Measured
 from lemctl.judge.metrics import METRICS, evaluate
 from lemctl.judge.speed_metrics import latency_distributions
@@ -54,13 +56,19 @@ def judge_attempt(
     `host` is evidence that no meter of the device gives: steps of the clock, suspends.
     """
     result = finished.result
-    work = count_work(config, result.effective, spec["workload"]["load"]["batch_size"], finished.requests)
+    work = count_work(config, result.effective, _counted_work(spec, finished))
     measured = Measured(
         windows=result.windows,
         requests=finished.requests,
+        counting=result.counting,
         energy=watched.energy,
         baselines={name: baseline_quantity(list(baselines), name) for name in ("b0", "b1", "b2")},
-        **{"peak_memory_bytes": _peak_memory(result.memory), **work, **watched.quantities},  # type: ignore[arg-type]
+        **{  # type: ignore[arg-type]
+            "peak_memory_bytes": _peak_memory(result.memory),
+            **_cache_use(result.gauges),
+            **work,
+            **watched.quantities,
+        },
     )
     differences = compared(configuration["resolved"], configuration["reported"])
     findings = judge(_evidence(spec, finished, gate, watched, host)) + suspicions(differences)
@@ -131,9 +139,29 @@ def _evidence(
         gate_capped=gate.start_state == "warm",
         warmup_capped=result.warmup.get("ended") == "capped",
         headline_estimated=_is_estimated(watched),
+        **_load_evidence(spec, finished),
         **_asked_for(spec, watched.evidence),
         **host,
     )
+
+
+def _counted_work(spec: dict[str, Any], finished: Finished) -> Work:
+    if finished.result.counting == "by_token_time":
+        return work_between(finished.requests, finished.result.windows)
+    return whole_work(finished.requests, spec["workload"]["load"]["batch_size"])
+
+
+def _cache_use(gauges: Mapping[str, float | None]) -> dict[str, float]:
+    use = gauges.get("kv_cache_usage")
+    return {} if use is None else {"kv_cache_use": use}
+
+
+def _load_evidence(spec: dict[str, Any], finished: Finished) -> dict[str, Any]:
+    """Whether an open loop kept up, and had settled; other loads wait for the engine and cannot be too much for it."""
+    if spec["workload"]["load"]["mode"] not in OPEN_MODES:
+        return {}
+    grown = [is_saturated(finished.requests, w.t_begin_ns, w.t_end_ns) for w in finished.result.windows]
+    return {"saturated": any(grown), "settled": finished.result.load.get("settled")}
 
 
 def _asked_for(spec: dict[str, Any], evidence: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,6 +34,16 @@ class Located(Protocol):
         """What its token ids belong to (`lem_runner.prompts.tokenizer_identity`)."""
         ...
 
+    @property
+    def trace(self) -> Path | None:
+        """The prepared arrivals of a trace; None for another load."""
+        ...
+
+    @property
+    def trace_sha256(self) -> str | None:
+        """Hash of that file."""
+        ...
+
 
 @dataclass(frozen=True)
 class Resolved:
@@ -103,13 +113,22 @@ def run_spec(
             prompts=workload["prompts"],
             max_new_tokens=workload["max_new_tokens"],
             output=workload["output"],
-            mode=load["mode"],
-            batch_size=load["batch_size"],
-            batching=load["batching"],
+            **_load(load, located, path_of),
+            # Drawn by the seed that chose the prompts: the same arrivals for every engine and in every cycle.
+            arrival_seed=workload["seed"],
         ),
         measure=MeasureSpec(window_s=measure["window_s"], warmup=_warmup(measure["warmup"], watched)),
         seed=spec["sampling"].get("seed", 0),
     )
+
+
+def _load(load: dict[str, Any], located: Located, path_of: Callable[[Path], str]) -> dict[str, Any]:
+    """The load's fields of a `WorkloadSpec`; a trace is where the host has prepared it."""
+    fields = {name: value for name, value in load.items() if name != "trace"}
+    if "trace" in load:
+        assert located.trace is not None
+        fields |= {"trace_path": path_of(located.trace), "trace_sha256": located.trace_sha256}
+    return fields
 
 
 def _warmup(warmup: dict[str, Any], watched: bool) -> Warmup:

@@ -32,7 +32,9 @@ from lemctl.engines.prepared import (
     model_config,
     model_path,
     needs_of,
+    traces_of,
 )
+from lemctl.engines.traces import prepare_trace
 from lemctl.errors import LemctlError, PreflightRefused
 from lemctl.paths import runner_source
 
@@ -73,6 +75,9 @@ def prefetch(plan: Plan, settings: Settings, executor: str, on_progress: Callabl
     settings.paths.create()
     settings.models.mkdir(parents=True, exist_ok=True)
     complaints: list[str] = []
+    for trace in traces_of(plan):
+        complaint = prepare_trace(trace, settings.dataset_dirs, settings.paths.prompts)
+        complaints += [] if complaint is None else [complaint]
     for model, wanted in needs_of(plan):
         complaints += _do_job(model, wanted, settings, executor, on_progress)
     _let_engines_read(settings, [model_path(model, settings) for model, _ in needs_of(plan) if model["kind"] == "hf"])

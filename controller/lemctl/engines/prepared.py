@@ -14,8 +14,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from lem_runner.prompts import TOKENIZER_FILES, model_folder_name, prompt_key, tokenizer_identity
+from lem_runner.prompts import TOKENIZER_FILES, file_sha256, model_folder_name, prompt_key, tokenizer_identity
 from lemctl.engines.backends import BACKENDS
+from lemctl.engines.traces import trace_of, trace_path
 from lemctl.errors import RunFailed
 
 if TYPE_CHECKING:
@@ -33,13 +34,15 @@ class Located:
     prompts: Path
     prompts_sha256: str
     tokenizer: str
+    trace: Path | None = None
+    trace_sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
     """One thing that a plan needs and this host has not. `fix` is a command; None: `lemctl images prefetch FILE`."""
 
-    what: Literal["image", "model", "prompts"]
+    what: Literal["image", "model", "prompts", "trace"]
     name: str
     fix: str | None = None
 
@@ -149,10 +152,16 @@ def locate(spec: Mapping[str, Any], settings: Settings) -> Located:
         meta = json.loads(path.with_suffix(".meta.json").read_text("utf-8"))
         if not path.exists():
             raise FileNotFoundError(path)
-        return Located(folder, path, str(meta["sha256"]), tokenizer)
+        trace = trace_of(spec["workload"])
+        if trace is None:
+            return Located(folder, path, str(meta["sha256"]), tokenizer)
+        played = trace_path(trace, settings.paths.prompts)
+        return Located(folder, path, str(meta["sha256"]), tokenizer, played, file_sha256(played))
     except (OSError, ValueError, KeyError) as error:
         raise RunFailed(
-            "infra", f"the prompts ({wanted.label}) are not in {path}; `lemctl images prefetch FILE` prepares them"
+            "infra",
+            f"the prompts ({wanted.label}) or the trace are not in {path.parent};"
+            " `lemctl images prefetch FILE` prepares them",
         ) from error
 
 
@@ -175,7 +184,18 @@ def missing(plan: Plan, settings: Settings, executor: str) -> list[Missing]:
             for prompts in wanted
             if not is_prepared(prompt_path(prompts, tokenizer, settings))
         ]
+    gaps += [
+        Missing("trace", f"file:{trace['name']}")
+        for trace in traces_of(plan)
+        if not trace_path(trace, settings.paths.prompts).exists()
+    ]
     return gaps
+
+
+def traces_of(plan: Plan) -> list[Mapping[str, Any]]:
+    """The distinct traces that the plan plays."""
+    found = {id(one.spec["workload"]): trace_of(one.spec["workload"]) for one in plan.experiments}
+    return list({trace["sha256"]: trace for trace in found.values() if trace is not None}.values())
 
 
 def needs_of(plan: Plan) -> list[tuple[Mapping[str, Any], list[PromptSet]]]:

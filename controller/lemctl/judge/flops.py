@@ -130,7 +130,7 @@ class ModelShape:
         """Weights of the model: layers, LM head, and the embedding where it is not the head's (norms left out)."""
         return self.layer_parameters + self.head_parameters * (1 if self.tied_embeddings else 2)
 
-    def weights_read_per_step(self, batch: int) -> float:
+    def weights_read_per_step(self, batch: float) -> float:
         """Weights one decode step over `batch` sequences reads: every matrix once, of the experts those that are met.
 
         Expected distinct experts of E with k per token and B tokens, drawn evenly: E (1 - (1 - k/E)^B).
@@ -266,7 +266,7 @@ def parameter_flops(parameters: int, tokens: int) -> Flops:
 
 
 def decode_bytes_per_step(
-    shape: ModelShape, batch: int, mean_context: float, weight_bytes: float, kv_bytes: float
+    shape: ModelShape, batch: float, mean_context: float, weight_bytes: float, kv_bytes: float
 ) -> float:
     """Bytes one decode step must read: weights once for the whole batch, each sequence's KV cache.
 

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from lem_runner.protocol import Counting
+
 NS_PER_S = 1e9
 
 #: Who or what an energy figure covers. `gpu_not_allotted`: GPUs of the host that this run did not use.
@@ -18,8 +20,6 @@ SCOPES: tuple[Scope, ...] = ("gpu", "gpu_series", "gpu_not_allotted", "cpu", "ra
 Basis = Literal["measured", "estimated"]
 BaselineName = Literal["b0", "b1", "b2"]
 FlopsMethod = Literal["counted", "analytic", "2N"]
-#: `whole_requests`: windows hold whole batches. `by_token_time`: requests overlap the edges, tokens count by time.
-Counting = Literal["whole_requests", "by_token_time"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +89,14 @@ class ServedRequest(Protocol):
     def token_ns(self) -> Sequence[int] | None: ...  # noqa: D102
     @property
     def stop(self) -> str: ...  # noqa: D102
+    @property
+    def t_due_ns(self) -> int | None: ...  # noqa: D102
+    @property
+    def queue_s(self) -> float | None: ...  # noqa: D102
+    @property
+    def prefill_s(self) -> float | None: ...  # noqa: D102
+    @property
+    def cached_tokens(self) -> int | None: ...  # noqa: D102
 
 
 _NO_METER = Absent("no such meter ran")

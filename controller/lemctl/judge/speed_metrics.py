@@ -11,6 +11,7 @@ from lemctl.judge.metric import MetricRegistry, NotKnownError, Value, divided
 from lemctl.judge.statistics import quantile
 from lemctl.judge.work import (
     WORK_INPUTS,
+    arrived_ns,
     count_tokens_in,
     count_tokens_out,
     duration_s,
@@ -77,7 +78,7 @@ def _ttft_s(requests: Iterable[ServedRequest]) -> Iterator[float]:
     for request in requests:
         if request.t_first_ns is None:
             raise NotKnownError("the engine gives no first-token times")
-        yield (request.t_first_ns - request.t_submit_ns) / NS_PER_S
+        yield (request.t_first_ns - arrived_ns(request)) / NS_PER_S
 
 
 def _tpot_s(requests: Iterable[ServedRequest]) -> Iterator[float]:
@@ -97,14 +98,30 @@ def inter_token_s(requests: Iterable[ServedRequest]) -> Iterator[float]:
 
 
 def _e2e_s(requests: Iterable[ServedRequest]) -> Iterator[float]:
-    return ((request.t_end_ns - request.t_submit_ns) / NS_PER_S for request in requests)
+    return ((request.t_end_ns - arrived_ns(request)) / NS_PER_S for request in requests)
+
+
+def _queue_s(requests: Iterable[ServedRequest]) -> Iterator[float]:
+    for request in requests:
+        if request.queue_s is None:
+            raise NotKnownError("the engine does not tell how long requests wait in its queue")
+        yield request.queue_s
+
+
+def _prefill_s(requests: Iterable[ServedRequest]) -> Iterator[float]:
+    for request in requests:
+        if request.prefill_s is None:
+            raise NotKnownError("the engine does not tell how long prefill takes")
+        yield request.prefill_s
 
 
 _LATENCIES: tuple[tuple[str, str, Callable[[Iterable[ServedRequest]], Iterator[float]]], ...] = (
-    ("ttft", "time to first token: submission to the first output token", _ttft_s),
+    ("ttft", "time to first token: arrival to the first output token", _ttft_s),
     ("itl", "inter-token latency: gaps between neighbouring output tokens, pooled over requests", inter_token_s),
     ("tpot", "time per output token after the first: (end - first token) / (output tokens - 1)", _tpot_s),
-    ("e2e", "end-to-end latency: submission to the last output token", _e2e_s),
+    ("e2e", "end-to-end latency: arrival to the last output token", _e2e_s),
+    ("queue", "time in the engine's queue, as the engine tells it", _queue_s),
+    ("prefill", "time from the queue's end to the first token, as the engine tells it", _prefill_s),
 )
 
 

@@ -77,6 +77,8 @@ class Evidence:
     baseline_shift: float | None = None
     """Relative change of B0 since the campaign's start. B2 moves by leakage alone, and carries that as uncertainty."""
     saturated: bool = False
+    settled: bool | None = None
+    """Open loop: the window begins 3 x the 95th percentile of latency after the first arrival, or later."""
     headline_estimated: bool = False
 
 
@@ -243,6 +245,11 @@ def _saturated(evidence: Evidence, _limits: Limits) -> Finding | None:
     return Finding("saturated", "SUSPECT", text) if evidence.saturated else None
 
 
+def _not_settled(evidence: Evidence, _limits: Limits) -> Finding | None:
+    text = "the window begins before 3 x the 95th percentile of latency: the load had not settled"
+    return Finding("load_not_settled", "SUSPECT", text) if evidence.settled is False else None
+
+
 def _estimated(evidence: Evidence, _limits: Limits) -> Finding | None:
     text = "the headline energy is estimated, not measured"
     return Finding("estimated_meter", "SUSPECT", text) if evidence.headline_estimated else None
@@ -266,5 +273,6 @@ RULES: tuple[Callable[[Evidence, Limits], Finding | None], ...] = (
     _warmup_not_steady,
     _baseline_drift,
     _saturated,
+    _not_settled,
     _estimated,
 )

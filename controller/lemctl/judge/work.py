@@ -6,7 +6,7 @@ prompt counts at its first token, an output token at its own time, a request at 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_left
 from typing import TypeVar
 
 from lemctl.judge.measured import NS_PER_S, Measured, ServedRequest
@@ -56,12 +56,27 @@ def count_tokens_out(measured: Measured) -> int:
     """Output tokens produced in the windows. Raises NotKnownError like `count_tokens_in`."""
     if measured.counting == "whole_requests":
         return sum(request.tokens_out for request in requests_counted(measured))
-    return sum(is_inside(t_ns, measured) for t_ns in _all_token_times(measured.requests))
+    told = [_told(request.token_ns, "token times") for request in measured.requests]
+    return sum(
+        bisect_left(times_ns, window.t_end_ns) - bisect_left(times_ns, window.t_begin_ns)
+        for times_ns in told
+        for window in measured.windows
+    )
 
 
-def _all_token_times(requests: Iterable[ServedRequest]) -> Iterable[int]:
-    for request in requests:
-        yield from _told(request.token_ns, "token times")
+def arrived_ns(request: ServedRequest) -> int:
+    """When it came: the moment it was due, where the load has such; a late submission must not shorten a latency."""
+    return request.t_submit_ns if request.t_due_ns is None else request.t_due_ns
+
+
+def requests_in_flight(measured: Measured) -> float:
+    """Mean number of requests between arrival and end, over the windows. Raises NotKnownError without a window."""
+    overlaps_ns = (
+        max(0, min(request.t_end_ns, window.t_end_ns) - max(arrived_ns(request), window.t_begin_ns))
+        for request in measured.requests
+        for window in measured.windows
+    )
+    return sum(overlaps_ns) / NS_PER_S / duration_s(measured)
 
 
 def _told(value: T | None, what: str) -> T:

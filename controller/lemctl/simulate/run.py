@@ -47,6 +47,8 @@ class _Nowhere:
     model_path = None
     prompts = Path("/simulated/prompts.jsonl")
     tokenizer = None
+    trace = None
+    trace_sha256 = None
 
 
 def run_campaign(

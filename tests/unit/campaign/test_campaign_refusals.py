@@ -13,14 +13,6 @@ from lemctl.errors import CampaignFileError
 ASKING = {
     "backend=vllm": "backend: vllm",
     "workload.dataset=hub": "workload.dataset: alpaca",
-    "workload.load.mode=closed": "workload.load.mode: closed",
-    "workload.load.mode=poisson": "workload.load.mode: poisson",
-    "workload.load.mode=gamma": "workload.load.mode: gamma",
-    "workload.load.mode=trace": "workload.load.mode: trace",
-    "workload.load.concurrency": "workload.load.concurrency: 8",
-    "workload.load.rate": "workload.load.rate: 4/s",
-    "workload.load.burstiness": "workload.load.burstiness: 0.5",
-    "workload.load.trace": "workload.load.trace: arrivals.jsonl",
 }
 
 BASE = {

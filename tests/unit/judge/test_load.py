@@ -21,6 +21,10 @@ class Request:
     t_first_ns: int | None = None
     token_ns: tuple[int, ...] | None = None
     stop: str = "length"
+    t_due_ns: int | None = None
+    queue_s: float | None = None
+    prefill_s: float | None = None
+    cached_tokens: int | None = None
 
 
 def serve(arrivals_per_s: float, served_per_s: float, seed: int, seconds: float = 60.0) -> list[Request]:

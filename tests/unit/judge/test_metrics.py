@@ -32,6 +32,10 @@ class Request:
     t_end_ns: int = 105 * S
     token_ns: tuple[int, ...] | None = tuple(t * S for t in range(101, 106))
     stop: str = "length"
+    t_due_ns: int | None = None
+    queue_s: float | None = None
+    prefill_s: float | None = None
+    cached_tokens: int | None = None
 
 
 FULL = Measured(
@@ -146,7 +150,8 @@ def test_declared_inputs_are_those_read(name: str) -> None:
             self.read.add(methods.get(field, field))
             return getattr(many, field)
 
-    many = replace(FULL, requests=[Request() for _ in range(1000)])
+    told = Request(t_due_ns=100 * S, queue_s=0.1, prefill_s=0.1, cached_tokens=1)
+    many = replace(FULL, requests=[told] * 1000)
     watched = Watched()
     METRICS[name].function(watched)  # type: ignore[arg-type]
     assert watched.read <= set(METRICS[name].inputs)
@@ -174,6 +179,32 @@ def test_open_loop_counts_tokens_by_their_times_and_prompts_by_their_first_token
     assert value("tokens_out", measured).value == 3 + 2
     assert value("tokens_in", measured).value == 20
     assert value("requests", measured).value == 1
+
+
+def test_what_an_open_loop_offered_and_how_late_it_was_handed_over() -> None:
+    requests = [Request(t_due_ns=99 * S + n * S, t_submit_ns=99 * S + n * S + S // 4, stop="length") for n in range(5)]
+    measured = replace(FULL, requests=requests, counting="by_token_time")
+    # The first was due before the window.
+    assert value("offered_requests_per_s", measured).value == 0.4
+    assert value("arrival_lateness_p90", measured).value == pytest.approx(0.25)
+    # Latencies count from the moment when a request was due, not from when the generator came to it.
+    assert value("e2e_p50", measured).value == pytest.approx(4.0)
+    assert "no arrivals of its own" in reason("offered_requests_per_s", FULL)
+    assert "no arrivals of its own" in reason("arrival_lateness_p50", FULL)
+
+
+def test_requests_in_flight_are_averaged_over_the_window() -> None:
+    requests = [Request(t_submit_ns=98 * S, t_end_ns=105 * S), Request(t_submit_ns=108 * S, t_end_ns=120 * S)]
+    assert value("in_flight_mean", replace(FULL, requests=requests)).value == pytest.approx((5 + 2) / 10)
+
+
+def test_what_the_engine_tells_of_queue_prefill_and_cache() -> None:
+    told = replace(FULL, requests=[Request(queue_s=0.5, prefill_s=0.25, cached_tokens=n) for n in (0, 5)])
+    assert value("queue_p50", told).value == 0.5
+    assert value("prefill_p90", told).value == 0.25
+    assert value("prefix_cache_hit_rate", told).value == 0.25
+    assert "does not tell" in reason("queue_p50", FULL)
+    assert "does not tell" in reason("prefix_cache_hit_rate", FULL)
 
 
 def test_several_windows_add_up() -> None:

@@ -58,6 +58,7 @@ def test_what_is_not_known_is_no_finding() -> None:
         ({"warmup_moves": ("GPU g: temperature moves by +6.0 C/min",)}, "warmup_not_steady", "SUSPECT"),
         ({"baseline_shift": -0.031}, "baseline_drift", "SUSPECT"),
         ({"saturated": True}, "saturated", "SUSPECT"),
+        ({"settled": False}, "load_not_settled", "SUSPECT"),
         ({"headline_estimated": True}, "estimated_meter", "SUSPECT"),
     ],
 )
