@@ -1,4 +1,4 @@
-"""`python -m lem_runner SESSION_DIR`, `... describe BACKEND`, `... prefetch JOB.json`."""
+"""`python -m lem_runner SESSION_DIR`, `... describe BACKEND`, `... prefetch JOB.json`, `... context`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-USAGE = "usage: python -m lem_runner SESSION_DIR | describe BACKEND | prefetch JOB.json"
+USAGE = "usage: python -m lem_runner SESSION_DIR | describe BACKEND | prefetch JOB.json | context"
 
 
 def main(arguments: list[str]) -> int:
@@ -17,6 +17,10 @@ def main(arguments: list[str]) -> int:
         from lem_runner.prefetch import run_prefetch
 
         return run_prefetch(Path(arguments[1]))
+    if arguments == ["context"]:
+        from lem_runner.context import hold_context
+
+        return hold_context()
     if len(arguments) == 1 and not arguments[0].startswith("-"):
         from lem_runner.session import run_session
 

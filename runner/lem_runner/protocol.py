@@ -1,7 +1,7 @@
 """The contract between the controller and a runner: both sides import this file and nothing of each other.
 
-Down (stdin, JSON lines): ``run`` -> ``go``, ``cancel``, ``quit``. Up (files in the session folder): ``events.jsonl``,
-``<attempt>.requests.jsonl``, ``<attempt>.result.json``. Standard library only, Python 3.10 to 3.13.
+Down (stdin, JSON lines): ``run`` -> ``go``, ``cancel``, ``context``, ``quit``. Up (files in the session folder):
+``events.jsonl``, ``<attempt>.requests.jsonl``, ``<attempt>.result.json``. Standard library only, Python 3.10 to 3.13.
 
 It is deliberately not a transport: who opens the pipes and folders is the business of each end.
 """
@@ -36,10 +36,11 @@ STDOUT_FILE = "stdout.log"
 STDERR_FILE = "stderr.log"
 
 EventType = Literal[
-    "hello", "loading", "loaded", "warm", "window_begin", "window_end", "alive", "result", "error", "bye"
+    "hello", "context", "loading", "loaded", "warm", "window_begin", "window_end", "alive", "result", "error", "bye"
 ]
 EVENT_TYPES: tuple[EventType, ...] = (
     "hello",
+    "context",
     "loading",
     "loaded",
     "warm",
@@ -65,7 +66,7 @@ CONTINUOUS_FILLINGS, CLOSED_FILLINGS = 10, 3
 SETTLE_P95 = 3.0
 #: `whole_requests`: windows hold whole batches. `by_token_time`: requests overlap the edges, tokens count by time.
 Counting = Literal["whole_requests", "by_token_time"]
-Verb = Literal["run", "go", "cancel", "quit"]
+Verb = Literal["run", "go", "cancel", "context", "quit"]
 
 
 class ContractError(ValueError):
@@ -186,7 +187,7 @@ class Command:
         if body.get("v") != CONTRACT_VERSION:
             raise ContractError(f"command of contract {body.get('v')!r}, this runner speaks {CONTRACT_VERSION}")
         verb = body.get("verb")
-        if verb not in ("run", "go", "cancel", "quit"):
+        if verb not in ("run", "go", "cancel", "context", "quit"):
             raise ContractError(f"unknown verb {verb!r}")
         attempt = body.get("attempt", "")
         if not isinstance(attempt, str) or (verb != "quit" and not is_safe_name(attempt)):
@@ -203,6 +204,7 @@ class Event:
 
     Data by type (all JSON):
       hello         {contract, runner_hash, python, pid, boot_id, backends: [name], packages: {name: version}}
+      context       {held, reason|None}                a device context is held until the next `run`, or why not
       loading       {backend, engine_key}
       loaded        {engine_key, reused, load_s, effective: {...}, memory: {device_used_b|None, host_rss_b}}
       warm          {batches, duration_s, ended: "none"|"one_batch"|"steady"|"capped", batch_s: [...]}

@@ -18,6 +18,7 @@ from lem_runner import backends, processes, records, watch
 from lem_runner.admission import check_engine, check_measure, check_workload, read_prompts, read_trace
 from lem_runner.attempt import Attempt, Stopped
 from lem_runner.backends import Engine
+from lem_runner.context import HeldContext
 from lem_runner.events import EventLog
 from lem_runner.failures import BadRequestError, Failure, SessionFolderError, failure_of, one_line
 from lem_runner.identity import hello
@@ -67,6 +68,7 @@ class Session:
         self._engine_key = ""
         self._is_loaded = False
         self._waiting: Attempt | None = None
+        self._context: HeldContext | None = None
 
     def deliver(self, item: Command | Unreadable) -> None:
         """Take what came in on stdin. Called from the listening thread; a `cancel` is seen at the next boundary."""
@@ -111,6 +113,8 @@ class Session:
         waiting = self._waiting
         if command.verb == "run" and command.spec is not None:
             self._run(command.attempt, command.spec)
+        elif command.verb == "context" and self._engine is None:
+            self._hold_context(command.attempt)
         elif command.verb == "go" and waiting is not None and waiting.name == command.attempt:
             self._go(waiting)
         elif command.verb == "cancel" and waiting is not None and waiting.name == command.attempt:
@@ -118,11 +122,26 @@ class Session:
         elif command.attempt not in self._finished:
             self._refuse(command.attempt, f"{command.verb}: attempt {command.attempt!r} is not waiting here")
 
+    def _hold_context(self, name: str) -> None:
+        """Hold a device context, so that its power can be measured before there is an engine."""
+        self._release_context()
+        self._progress.begin(name)
+        self._progress.enter("waiting")
+        self._context = HeldContext()
+        obstacle = self._context.obstacle
+        self._log.emit("context", {"held": obstacle is None, "reason": obstacle}, name)
+
+    def _release_context(self) -> None:
+        held, self._context = self._context, None
+        if held is not None:
+            held.release()
+
     def _run(self, name: str, spec: RunSpec) -> None:
         """Prepare an attempt: prompts, engine, the engine's own check of the work. Then it waits for `go`."""
         if self._waiting is not None:
             self._refuse(name, f"run: attempt {self._waiting.name!r} is still waiting for go or cancel")
             return
+        self._release_context()
         self._progress.begin(name)
         try:
             self._check_run(name, spec)
@@ -216,6 +235,7 @@ class Session:
 
     def _close_engine(self) -> None:
         """Give back what the engine holds. A fault in that is only logged: the process ends anyway."""
+        self._release_context()
         if self._engine is not None:
             try:
                 self._engine.close()

@@ -36,7 +36,7 @@ def host(tmp_path: Path) -> NvmlStub:
 
 @pytest.fixture
 def night(tmp_path: Path, host: NvmlStub) -> Iterator[Night]:
-    with Night(tmp_path / "night", host.host_environment()) as night:
+    with Night(tmp_path / "night", host.host_environment(with_cuda=True)) as night:
         yield night
 
 
@@ -67,7 +67,7 @@ def test_energy_of_a_window_is_the_model_s_own_integral(night: Night, host: Nvml
     assert metric(night, "energy_net")[0] is not None
     assert night.rows("SELECT outcome, verdict FROM attempts") == [("ok", "VALID")]
     kinds = night.rows("SELECT kind, power_w IS NOT NULL FROM baselines ORDER BY kind")
-    assert kinds == [("B0", 1), ("B0", 1), ("B2_after", 1), ("B2_before", 1)]
+    assert kinds == [("B0", 1), ("B0", 1), ("B1", 1), ("B2_after", 1), ("B2_before", 1)]
     series = dict(night.rows("SELECT series, count(*) FROM samples GROUP BY series"))
     assert series["power"] > 30
     assert series["counter"] > 30

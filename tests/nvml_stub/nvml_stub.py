@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("nvml_stub.c")
+CUDA_SOURCE = Path(__file__).with_name("cuda_stub.c")
 MAX_GPUS, MAX_SEGMENTS, MAX_PROCESSES = 4, 64, 8
 
 
@@ -89,6 +90,12 @@ def build_stub(flags: tuple[str, ...] = ()) -> Path:
     return folder
 
 
+def build_cuda(folder: Path) -> None:
+    """Make a `libcuda.so.1` of one device in a folder."""
+    command = ["gcc", "-shared", "-fPIC", "-Wall", "-Wextra", "-o", str(folder / "libcuda.so.1"), str(CUDA_SOURCE)]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+
+
 class NvmlStub:
     """A host with model GPUs. `environment` is what a process needs to see them."""
 
@@ -117,8 +124,11 @@ class NvmlStub:
         """Environment variables for a process that is to see these GPUs."""
         return {"LD_LIBRARY_PATH": str(self._library_folder), "LEM_NVML_STUB": str(self._path)}
 
-    def host_environment(self) -> dict[str, str]:
-        """As `environment`, for a process that hands on no more than LD_LIBRARY_PATH to its own children."""
+    def host_environment(self, *, with_cuda: bool = False) -> dict[str, str]:
+        """As `environment`, for a process that hands on no more than LD_LIBRARY_PATH to its own children; `with_cuda`
+        lays a driver beside it that gives contexts."""
+        if with_cuda:
+            build_cuda(self._path.parent)
         library = self._path.with_name("libnvidia-ml.so.1")
         if not library.exists():
             shutil.copyfile(self._library_folder / library.name, library)

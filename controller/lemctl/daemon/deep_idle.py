@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lemctl.cancel import Cancel
-from lemctl.daemon.instruments import BaselineRecord, GateSpec, NoSensors, Tell
+from lemctl.daemon.instruments import BaselineRecord, GateSpec, Tell
 from lemctl.daemon.lanes import Lane
 from lemctl.errors import CancelledByPerson, Interrupted, RunFailed
 from lemctl.store import live, sessions
@@ -65,7 +65,7 @@ def _take(run: QueuedRun, lane: Lane, cancel: Cancel, gate: GateSpec | None, tel
     def idle(seconds: float) -> None:
         lane.clock.wait(cancel.event, seconds)
 
-    if gate is not None and not isinstance(lane.instruments, NoSensors):
+    if gate is not None and lane.instruments.has_sensors:
         lane.instruments.gate(gate, idle, cancel, tell)
         cancel.raise_if_set()
     record = lane.instruments.baseline("B0", run.spec["measure"]["baseline_s"], idle, tell)

@@ -129,6 +129,8 @@ def _attempt(run: QueuedRun, lane: Lane, world: World, cancel: Cancel, attempt: 
         for kind, digest, text in world.environments(opened):
             sessions.add_environment(tx, attempt.id, kind, digest, text, lane.clock)
 
+    context = _context(spec, opened, attempt, lane, cancel, tale)
+
     tale.phase("loading")
     asked = configuration(spec, parameters)
     tale.note({"configuration": asked})
@@ -162,7 +164,7 @@ def _attempt(run: QueuedRun, lane: Lane, world: World, cancel: Cancel, attempt: 
     tale.phase("judging")
     asked["reported"] = reported(finished.result.effective)
     tale.note(_facts(opened, loaded, finished, gate))
-    baselines = [unloaded, before, after]
+    baselines = [unloaded, context, before, after]
     _keep_baselines(lane, attempt, baselines)
     peaks = lane.instruments.peaks(str(finished.result.effective.get("dtype", "")))
     watched = replace(watched, quantities={**peaks, **watched.quantities})
@@ -191,6 +193,27 @@ def _gate(document: dict[str, Any], opened: OpenSession, lane: Lane, cancel: Can
     gate = lane.instruments.gate(spec, idle, cancel, tale.waits_for)
     cancel.raise_if_set()
     return gate
+
+
+def _context(
+    spec: dict[str, Any], opened: OpenSession, attempt: Attempt, lane: Lane, cancel: Cancel, tale: Tale
+) -> BaselineRecord:
+    """B1, a device context without an engine: taken once per place, in a session that has not loaded yet."""
+    place = lane.executor.identity(opened.need.backend)
+    key = str(place.get("image_id") or place.get("interpreter"))
+    if key in lane.contexts:
+        return lane.contexts[key]
+    if not lane.instruments.has_sensors or spec["measure"]["baseline_s"] == 0:
+        return _baseline("B1", spec, opened, lane, cancel, tale)  # absent, with the reason
+    if opened.is_loaded:
+        return BaselineRecord("B1", None, None, "the engine was loaded already")
+    obstacle = opened.session.hold_context(attempt.uuid, cancel)
+    if obstacle is None:
+        tale.phase("baseline")
+        lane.contexts[key] = _baseline("B1", spec, opened, lane, cancel, tale)
+    else:
+        lane.contexts[key] = BaselineRecord("B1", None, None, f"no device context: {obstacle}")
+    return lane.contexts[key]
 
 
 def _baseline(

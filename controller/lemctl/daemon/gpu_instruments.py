@@ -56,6 +56,7 @@ class GpuInstruments:
     clock: Clock
     owns: Callable[[int], bool]
     references: dict[str, Mapping[str, Reference]] = field(default_factory=dict)
+    has_sensors: bool = True
     watches_warmup: bool = True
     _floor_b: dict[str, int] | None = None
     _warmup_over: threading.Event = field(default_factory=threading.Event)

@@ -73,6 +73,11 @@ class Instruments(Protocol):
     """The meters of one lane."""
 
     @property
+    def has_sensors(self) -> bool:
+        """Whether the device's power can be read."""
+        ...
+
+    @property
     def watches_warmup(self) -> bool:
         """Whether sensors tell when the device has stopped warming up."""
         ...
@@ -117,6 +122,7 @@ class Instruments(Protocol):
 class NoSensors:
     """A lane whose device has no meter."""
 
+    has_sensors = False
     watches_warmup = False
 
     def __init__(self, reason: str, monotonic_ns: Callable[[], int]):

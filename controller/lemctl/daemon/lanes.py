@@ -75,6 +75,8 @@ class Lane:
         self.closed = False
         #: B0 by campaign: the device without any context.
         self.unloaded: dict[int, BaselineRecord] = {}
+        #: B1 by place (image or interpreter): a device context without an engine.
+        self.contexts: dict[str, BaselineRecord] = {}
         self._locks: list[FileLock] = []
 
     def lock(self, folder: Path) -> None:

@@ -27,6 +27,10 @@ class EngineSession(Protocol):
         """Wait for `hello`; its data."""
         ...
 
+    def hold_context(self, attempt: str, cancel: Cancel) -> str | None:
+        """Hold a device context until `load`; why there is none."""
+        ...
+
     def load(self, attempt: str, spec: RunSpec, cancel: Cancel, on_event: OnEvent) -> dict[str, Any]:
         """Load, or find it loaded; the data of `loaded`."""
         ...

@@ -30,6 +30,8 @@ POLL_MIN_S, POLL_MAX_S = 0.002, 0.05
 #: How long each rung of the ladder may take before the next.
 CANCEL_S, QUIT_S, CLOSE_S, KILL_S = 10.0, 10.0, 10.0, 5.0
 HELLO_S = 60.0
+#: Longer than the runner itself waits for its driver.
+CONTEXT_S = 45.0
 #: Longest message and traceback that are kept of what a runner says, in characters.
 MESSAGE_LIMIT, DETAIL_LIMIT = 1_000, 20_000
 
@@ -130,6 +132,15 @@ class Session:
                 self.hello = event.data
                 return event.data
         raise AssertionError("unreachable: listening ends by an event or an error")
+
+    def hold_context(self, attempt: str, cancel: Cancel) -> str | None:
+        """Let the runner hold a device context until `load`; why there is none, else None. Raises as `load` does."""
+        self._send(Command("context", attempt))
+        message = f"no answer about a device context within {CONTEXT_S:.0f} s"
+        for event in self._listen(attempt, CONTEXT_S, "infra", message, cancel):
+            if event.type == "context":
+                return None if event.data.get("held") is True else _plain(event.data.get("reason"), MESSAGE_LIMIT)
+        raise AssertionError("unreachable")
 
     def load(self, attempt: str, spec: RunSpec, cancel: Cancel, on_event: OnEvent = ignore) -> dict[str, Any]:
         """Send `run`, wait for `loaded`; its data. Raises `RunFailed`, `Interrupted`, `CancelledByPerson`."""

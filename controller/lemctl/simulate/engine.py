@@ -99,6 +99,10 @@ class SimulatedSession:
         """Its own hello."""
         return {"contract": CONTRACT_VERSION, "simulated": True, "packages": {}}
 
+    def hold_context(self, attempt: str, cancel: Cancel) -> str | None:  # noqa: ARG002
+        """There is no driver."""
+        return "a simulated GPU has no contexts"
+
     def load(self, attempt: str, spec: RunSpec, cancel: Cancel, on_event: OnEvent) -> dict[str, Any]:
         """45 s of loading, once per engine."""
         cancel.raise_if_set()

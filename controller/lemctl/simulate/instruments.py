@@ -21,6 +21,7 @@ COUNTER_TICK_S = 0.1
 class SimulatedInstruments:
     """An `Instruments` over a `SimulatedGpu`."""
 
+    has_sensors = True
     watches_warmup = False
 
     def __init__(self, gpu: SimulatedGpu, clock: SimulatedClock, sampler: SimulatedSampler):
