@@ -29,7 +29,7 @@ from lemctl.judge.peaks import find_peaks, peak_flops_per_s
 from lemctl.measure.baseline import NoBaseline, estimate_baseline
 from lemctl.measure.energy import NoEnergy
 from lemctl.measure.observation import MeterEnergy, Observation, observe
-from lemctl.measure.readings import GpuFacts, GpuLostError, GpuSeries
+from lemctl.measure.readings import GpuFacts, GpuLostError
 from lemctl.measure.watch import SamplerFailedError, SamplerProcess
 from lemctl.thermal.gate import Reference
 from lemctl.thermal.warmup import WarmupSettings, device_moves, find_unsteady
@@ -45,7 +45,7 @@ MEMORY_SLACK_B = 64 << 20
 
 @dataclass
 class GpuInstruments:
-    """An `Instruments` over a running sampler. `owns` tells whether a process id is of our own runner.
+    """An `Instruments` over a running sampler.
 
     `references` hold where each GPU settles, by state: a loaded engine idles warmer than an empty GPU.
     """
@@ -54,7 +54,6 @@ class GpuInstruments:
     gpus: tuple[str, ...]
     watched: tuple[str, ...]
     clock: Clock
-    owns: Callable[[int], bool]
     references: dict[str, Mapping[str, Reference]] = field(default_factory=dict)
     has_sensors: bool = True
     watches_warmup: bool = True
@@ -122,7 +121,7 @@ class GpuInstruments:
             series,
             [(w.t_begin_ns, w.t_end_ns) for w in windows],
             watched={gpu: self.sampler.series(gpu) for gpu in self.watched},
-            own_pids=self._own_pids(series),
+            own_pids=self.sampler.own_pids,
             process_names=self.sampler.process_names,
             missing=self.sampler.missing,
         )
@@ -183,10 +182,6 @@ class GpuInstruments:
                 break
         found = {gpu: self.sampler.series(gpu).samples[-1:] for gpu in self.gpus}
         return {gpu: s[0].memory_used_b for gpu, s in found.items() if s and s[0].memory_used_b is not None}
-
-    def _own_pids(self, series: Mapping[str, GpuSeries]) -> set[int]:
-        pids = {p.pid for s in series.values() for _, processes in s.processes for p in processes or ()}
-        return {pid for pid in pids if self.owns(pid)}
 
     def _quantities(self, seen: Observation) -> dict[str, float | Absent]:
         names = (

@@ -119,14 +119,14 @@ class Host:
         def owns(pid: int) -> bool:
             return is_ours(pid, os.getpid(), lane.open.container_id if lane.open else None)
 
-        sampler = SamplerProcess(lane.gpus, watched=watched, sink=keep)
+        sampler = SamplerProcess(lane.gpus, watched=watched, sink=keep, owns=owns)
         try:
             sampler.start()
         except NvmlUnavailableError as error:
             raise PreflightRefused(f"the GPU sampler does not start: {error}") from error
         except GpuLostError as error:
             raise RunFailed("gpu_lost", str(error)) from error
-        return GpuInstruments(sampler, lane.gpus, watched, self._clock, owns)
+        return GpuInstruments(sampler, lane.gpus, watched, self._clock)
 
     def _executor(self, name: str) -> Executor:
         if name not in self._executors:

@@ -57,6 +57,7 @@ class SamplerProcess:
 
     `gpus` are the UUIDs of the run, `watched` other GPUs of the host (read once a second, a line of their own).
     `sink` is called from the reading thread with batches of rows for the store; what it raises ends the sampling.
+    `owns` tells whether a process is of the run; it is asked when one is seen, because later it may have gone.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class SamplerProcess:
         watched: Sequence[str] = (),
         settings: SamplerSettings | None = None,
         sink: Callable[[list[Sample]], None] | None = None,
+        owns: Callable[[int], bool] = lambda _pid: False,
         environment: Mapping[str, str] | None = None,
     ):
         self.settings = settings or SamplerSettings()
@@ -74,6 +76,9 @@ class SamplerProcess:
         """Quantities that a GPU does not give, with the reasons, by GPU; grows as they are met."""
         self.process_names: dict[int, str] = {}
         """Names of the processes seen on the GPUs, taken while they lived."""
+        self.own_pids: set[int] = set()
+        """Those of the processes seen since `begin_record` that are of the run."""
+        self._owns = owns
         self._gpus, self._watched, self._sink = list(gpus), list(watched), sink
         self._environment = {name: os.environ[name] for name in PASSED_ENVIRONMENT if name in os.environ}
         self._environment |= dict(environment or {})
@@ -158,6 +163,7 @@ class SamplerProcess:
         with self._news:
             self._series = {gpu: GpuSeries() for gpu in (*self._gpus, *self._watched)}
             self.holes = []
+            self.own_pids = set()
 
     def end_record(self) -> None:
         """Keep nothing in memory any more: an idle day must not fill it. The sink goes on."""
@@ -311,6 +317,8 @@ class SamplerProcess:
         for process in found or ():
             if process.pid not in self.process_names:
                 self.process_names[process.pid] = _name_of(process.pid)
+            if process.pid not in self.own_pids and self._owns(process.pid):
+                self.own_pids.add(process.pid)
         if gpu in self._series:
             self._series[gpu].processes.append((t_ns, found))
         return Sample(gpu, "slow", t_ns, {"processes": told})

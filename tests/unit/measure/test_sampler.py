@@ -125,6 +125,24 @@ def test_each_counter_fault_gives_its_verdict_and_a_clean_gpu_none(host_with_gpu
     assert {row.series for row in rows} == {"counter", "power", "slow"}
 
 
+def test_a_process_of_the_run_that_ends_before_its_attempt_is_not_taken_for_somebody_else_s(
+    host_with_gpus: Host,
+) -> None:
+    stub = host_with_gpus()
+    worker = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    stub.gpu().set_processes(worker.pid, os.getppid())
+
+    def owns(pid: int) -> bool:
+        return pid == worker.pid and worker.poll() is None
+
+    with sampling(stub, owns=owns) as sampler:
+        wait_for(lambda: worker.pid in sampler.process_names, 5.0, "the worker to be seen")
+        worker.communicate(b"\n", timeout=5.0)
+        stub.gpu().set_processes(os.getppid())
+        assert sampler.wait_until(time.monotonic_ns() + S, 5.0)
+        assert sampler.own_pids == {worker.pid}
+
+
 @pytest.mark.slow
 def test_throttling_foreign_process_and_reset_in_mid_window_are_seen(host_with_gpus: Host) -> None:
     stub = host_with_gpus(gpus=4)
