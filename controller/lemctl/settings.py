@@ -41,6 +41,14 @@ class Settings(BaseModel):
         pattern="^[A-Z]{3}$",
         description="Three-letter country code: turns codecarbon's estimate of CPU and memory on. Never looked up.",
     )
+    region: str | None = Field(
+        None, description="Region of the country, as codecarbon names it; only with `country`. Never looked up."
+    )
+    price_per_kwh: float | None = Field(None, ge=0, description="Price of a kWh: reports show the cost of GPU energy.")
+    currency: str = Field("", description="Currency of `price_per_kwh`, such as EUR.")
+    co2e_g_per_kwh: float | None = Field(None, ge=0, description="Grams of CO2e per kWh: reports show the CO2e.")
+    pue: float = Field(1.0, ge=1, description="Power usage effectiveness of the site: scales cost and CO2e.")
+    factors_source: str = Field("", description="Where price and CO2e factor are from; printed beside the figures.")
     max_runs: int = Field(200_000, ge=1, description="A campaign file that expands to more runs is refused.")
     retry_back_off_scale: float = Field(1.0, ge=0, description="Stretches the waits before retries; 0 is for tests.")
     min_free_disk_mb: int = Field(500, ge=0, description="Below this free space no new run starts.")

@@ -81,7 +81,7 @@ class Host:
         no_sensors = NoSensors(self._why_no_gpu or "the campaign uses no GPU", self._clock.monotonic_ns)
         lane = Lane(name, gpus, self._store, self._clock, executor, no_sensors, self._boot_id)
         lane.lock(self._settings.lock_dir)
-        lane.host_meters = HostMeters(self._settings.country)
+        lane.host_meters = HostMeters(self._settings.country, region=self._settings.region)
         lane.host_meters.start()
         if gpus:
             try:

@@ -26,12 +26,13 @@ J_PER_KWH = 3.6e6
 EXIT_UNAVAILABLE = 4
 
 
-def make_tracker(country_iso_code: str, period_s: float) -> Any:
+def make_tracker(country_iso_code: str, region: str | None, period_s: float) -> Any:
     """The offline tracker with everything off that writes, reads GPUs or talks to a network."""
     from codecarbon import OfflineEmissionsTracker
 
     return OfflineEmissionsTracker(
         country_iso_code=country_iso_code,
+        region=region,
         measure_power_secs=period_s,
         save_to_file=False,
         save_to_api=False,
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str]) -> int:
         os.write(out, json.dumps(message).encode() + b"\n")
 
     try:
-        tracker = make_tracker(settings["country_iso_code"], settings["period_s"])
+        tracker = make_tracker(settings["country_iso_code"], settings["region"], settings["period_s"])
         tracker.start()
     except Exception as error:  # noqa: BLE001 - an optional meter: whatever it dies of is the reason for its absence
         tell({"unavailable": f"{type(error).__name__}: {error}"})

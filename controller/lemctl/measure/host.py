@@ -42,7 +42,7 @@ class HostEnergy:
 class HostMeters:
     """The meters of CPU and memory, a context manager.
 
-    `country_iso_code` (three letters) turns codecarbon on; it is asked for nothing but energy here, but does not start
+    `country_iso_code` (three letters, with a `region` of it if wanted) turns codecarbon on; it is asked for nothing but energy here, but does not start
     without one. `zones` are RAPL's, None to look for them.
     """
 
@@ -50,10 +50,11 @@ class HostMeters:
         self,
         country_iso_code: str | None = None,
         *,
+        region: str | None = None,
         zones: list[RaplZone] | None = None,
         carbon_command: list[str] | None = None,
     ):
-        self._country = country_iso_code
+        self._country, self._region = country_iso_code, region
         self._command = carbon_command or [sys.executable, "-m", "lemctl.measure.carbon"]
         self._reasons: dict[str, str] = {}
         try:
@@ -81,7 +82,7 @@ class HostMeters:
         if self._country is None:
             self._reasons["codecarbon"] = "no country is configured"
             return
-        settings = json.dumps({"country_iso_code": self._country, "period_s": PERIOD_S})
+        settings = json.dumps({"country_iso_code": self._country, "region": self._region, "period_s": PERIOD_S})
         self._carbon = subprocess.Popen(
             [*self._command, settings],
             stdin=subprocess.PIPE,

@@ -29,6 +29,11 @@ COLUMNS: tuple[Column, ...] = (
     Column("e2e_p90", "e2e p90", milliseconds, leaves=4),
     Column("energy_per_output_token", "J/out token", number, with_interval=True),
 )
+#: Made from energy and factors, where factors are given.
+COST_COLUMNS: tuple[Column, ...] = (
+    Column("cost_per_million_output_tokens", "cost/Mtok", number, leaves=5),
+    Column("co2e_per_million_output_tokens", "g CO2e/Mtok", number, leaves=5),
+)
 #: The figures of one run in a list of runs.
 RUN_COLUMNS: tuple[Column, ...] = tuple(
     column for column in COLUMNS if column.metric in ("output_tokens_per_s", "ttft_p50", "energy_per_output_token")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from lemctl.judge.drift import Drift
+from lemctl.judge.factors import Factors
 from lemctl.report.cells import Cell
 from lemctl.report.comparison import Pair
 from lemctl.store.queries import CampaignRow
@@ -29,6 +30,8 @@ class Report:
     work: Mapping[str, str] = field(default_factory=dict)
     """experiment -> letter: those of one letter did the same work. Empty where all did."""
     work_differences: Sequence[str] = ()
+    factors: Factors | None = None
+    """What a kWh costs, where that was given: `costs.with_costs` has been applied to the cells."""
     drift: Drift | None = None
     """Of deep idle from the campaign's start to its end; None where it was not read at both."""
 
@@ -49,6 +52,7 @@ class Report:
             "absent": absent_reasons(self.cells),
             "comparisons": [pair.to_json() for pair in self.comparisons],
             "work": {"experiments": dict(self.work), "differences": list(self.work_differences)},
+            "factors": None if self.factors is None else asdict(self.factors),
             "drift": None if self.drift is None else {"shift": self.drift.shift, "uncertainty": self.drift.u},
             "failures": [fault.to_json() for fault in self.faults],
             "database": self.database,

@@ -8,8 +8,9 @@ from typing import Any
 from lemctl.judge.drift import Drift
 from lemctl.lines import plural
 from lemctl.report.cells import Cell, CellFigure
-from lemctl.report.columns import COLUMNS, Column
+from lemctl.report.columns import COLUMNS, COST_COLUMNS, Column
 from lemctl.report.comparison_text import NOTE, comparison_text
+from lemctl.report.costs import describe_factors
 from lemctl.report.document import Report, absent_reasons
 from lemctl.report.figures import ABSENT, axis_names, axis_value, number
 from lemctl.report.table import Paint, clipped, table
@@ -31,6 +32,7 @@ def text_report(report: Report, *, in_depth: bool = False, paint: Paint | None =
     """The whole report; `in_depth` adds every metric of every experiment. On a terminal of `width` characters columns
     leave the table until its rows do not break, and the footer says which."""
     columns = [column for column in COLUMNS if _is_worth_a_column(column, report)]
+    columns += [column for column in COST_COLUMNS if any(column.metric in cell.figures for cell in report.cells)]
     may_leave = sorted((column for column in columns if _leaves(column, report)), key=lambda column: column.leaves)
     body, left_out = _main_table(report, columns, paint), list[Column]()
     while width is not None and may_leave and max(map(len, body.splitlines())) > width:
@@ -185,6 +187,8 @@ def _footer(report: Report, left_out: Sequence[Column], width: int | None) -> It
     yield from _absences(report)
     if any(cell.figures["energy_per_output_token"].mean is not None for cell in report.cells):
         yield f"energy     {GAIN_NOTE}"
+    if report.factors is not None:
+        yield f"factors    {describe_factors(report.factors)}"
     for fault in report.faults:
         yield f"failed     {plural(fault.count, 'run')} {fault.fault}: {clipped(fault.message, MESSAGE_WIDTH)}"
         yield f"           see `lemctl logs {fault.newest_run}`"
