@@ -41,14 +41,9 @@ def report(
     """The figures of a campaign, one row per experiment."""
     if format_ not in ("text", "csv", "json"):
         raise UsageMistake(f"--format is text, csv or json, found {format_!r}")
-    given = {"price_per_kwh": price, "co2e_g_per_kwh": co2e}
-    print_report(
-        name,
-        form="json" if json else format_,
-        every=every,
-        include_suspect=include_suspect,
-        factors=read_factors(given),
-    )
+    factors = read_factors({"price_per_kwh": price, "co2e_g_per_kwh": co2e})
+    form = "json" if json else format_
+    print_report(name, form=form, every=every, include_suspect=include_suspect, factors=factors)
 
 
 def read_factors(given: Mapping[str, float | None]) -> Factors | None:

@@ -42,8 +42,8 @@ class HostEnergy:
 class HostMeters:
     """The meters of CPU and memory, a context manager.
 
-    `country_iso_code` (three letters, with a `region` of it if wanted) turns codecarbon on; it is asked for nothing but energy here, but does not start
-    without one. `zones` are RAPL's, None to look for them.
+    `country_iso_code` (three letters, with a `region` of it if wanted) turns codecarbon on; it is asked
+    for nothing but energy here, but does not start without one. `zones` are RAPL's, None to look for them.
     """
 
     def __init__(
