@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lem_runner.failures import BadRequestError
 from lem_runner.protocol import (
     CONTRACT_VERSION,
     AttemptResult,
     Event,
     EventType,
-    RequestRecord,
     RunSpec,
-    WindowRecord,
-    ids_sha256,
 )
 from lemctl.cancel import Cancel
 from lemctl.clock import SimulatedClock
@@ -28,6 +25,7 @@ from lemctl.engines.executor import Opened, Place
 from lemctl.engines.session import Limits, OnEvent
 from lemctl.errors import FaultKind, RunFailed
 from lemctl.simulate.device import SimulatedGpu
+from lemctl.simulate.served import Speed, at_once, serve_workload
 
 LOAD_S = 45.0
 PROMPT_TOKENS = 48
@@ -41,8 +39,6 @@ FAULTS: tuple[tuple[FaultKind, float], ...] = (
     ("contaminated", 0.004),
     ("oom_gpu", 0.002),
 )
-#: Seconds for one decoding step at batch 1, and how much each further request adds, by backend.
-_STEP = {"pytorch": (0.024, 0.03), "vllm": (0.011, 0.012), "tensorrt": (0.009, 0.010)}
 
 
 @dataclass
@@ -54,6 +50,8 @@ class SimulatedExecutor:
     rng: random.Random
     faults: bool
     name: str = "simulate"
+    #: Of prompt files that are not the usual ones, by path: tokens of each prompt, and the arrivals of a trace in s.
+    inputs: dict[str, tuple[int, Sequence[float]]] = field(default_factory=dict)
 
     def identity(self, backend: Backend) -> dict[str, Any]:
         """Nothing real to name."""
@@ -128,35 +126,40 @@ class SimulatedSession:
         cancel.raise_if_set()
         assert self._spec is not None
         spec = self._spec
-        batch_s = self._batch_s(spec) * self._rng.gauss(1.0, RUN_CV)
-        self._gpu.set_load("work", self._now_s(), self._intensity(spec))
+        tokens_in, trace_s = self._place.inputs.get(spec.workload.prompts_path, (PROMPT_TOKENS, ()))
+        speed = Speed.of(spec, self._rng.gauss(1.0, RUN_CV))
+        together = at_once(spec.workload, trace_s, speed, tokens_in)
+        self._gpu.set_load("work", self._now_s(), self._intensity(together))
+        batch_s = speed.batch_s(spec.workload, tokens_in, together)
         warm_s = max(spec.measure.warmup.min_s, 60.0 if spec.measure.warmup.kind == "steady" else batch_s)
         self._spend(warm_s)
         self._maybe_fail(at_load=False)
         self._tell(on_event, attempt, "warm", {"batches": math.ceil(warm_s / batch_s), "duration_s": warm_s})
         begin_ns = self._clock.monotonic_ns()
         self._tell(on_event, attempt, "window_begin", {"window": 0, "t_ns": begin_ns})
-        batches = self._batches(spec, batch_s)
-        records = [r for b in range(batches) for r in self._batch(spec, b, begin_ns, batch_s)]
-        self._spend(batches * batch_s)
-        end_ns = self._clock.monotonic_ns()
-        tokens = sum(r.tokens_out for r in records)
-        window = WindowRecord(0, begin_ns, end_ns, batches, len(records), sum(r.tokens_in for r in records), tokens)
-        self._tell(on_event, attempt, "window_end", {"window": 0, "t_ns": end_ns, "batches": batches})
+        try:
+            served = serve_workload(spec, tokens_in, trace_s, speed, begin_ns)
+        except BadRequestError as error:
+            raise RunFailed("bad_request", str(error)) from error
+        self._spend((served.end_ns - begin_ns) / 1e9)
+        window = served.window
+        self._tell(on_event, attempt, "window_end", {"window": 0, "t_ns": window.t_end_ns, "batches": window.batches})
         self._gpu.set_load("idle", self._now_s())
         result = AttemptResult(
             contract=CONTRACT_VERSION,
             attempt=attempt,
             engine_key=spec.engine_key,
             windows=[window],
-            requests=len(records),
+            requests=len(served.requests),
             requests_sha256="",
             effective={"simulated": True},
             memory={},
             warmup={"ended": spec.measure.warmup.kind},
+            counting=served.counting,
+            load=served.load,
         )
-        self._tell(on_event, attempt, "result", {"requests": len(records)})
-        return Finished(result, records)
+        self._tell(on_event, attempt, "result", {"requests": len(served.requests)})
+        return Finished(result, served.requests)
 
     def is_alive(self) -> bool:
         """It dies of nothing between runs."""
@@ -171,38 +174,8 @@ class SimulatedSession:
         """It prints nothing."""
         return {"stdout": 0, "stderr": 0}
 
-    def _batch(self, spec: RunSpec, batch: int, begin_ns: int, batch_s: float) -> list[RequestRecord]:
-        submit_ns = begin_ns + round(batch * batch_s * 1e9)
-        end_ns = begin_ns + round((batch + 1) * batch_s * 1e9)
-        count = spec.workload.max_new_tokens
-        first_ns = submit_ns + round((end_ns - submit_ns) / count)
-        size = spec.workload.batch_size
-        rows = []
-        for n in range(size):
-            index = (batch * size + n) % spec.workload.prompts
-            # A prompt's natural length is its own, whichever engine serves it.
-            tokens = count if spec.workload.output == "fixed" else random.Random(index).randint(1, count)  # noqa: S311
-            rows.append(
-                RequestRecord(
-                    index, 0, batch, ids_sha256([index]), PROMPT_TOKENS, tokens, submit_ns, first_ns, end_ns, None,
-                    "length" if tokens == count else "eos",
-                )
-            )  # fmt: skip
-        return rows
-
-    def _batches(self, spec: RunSpec, batch_s: float) -> int:
-        if spec.measure.window_s is None:
-            return math.ceil(spec.workload.prompts / spec.workload.batch_size)
-        return math.ceil(spec.measure.window_s / batch_s)
-
-    def _batch_s(self, spec: RunSpec) -> float:
-        step_s, more = _STEP.get(spec.backend, _STEP["pytorch"])
-        # Engines differ by their parameters too: a fixed factor that follows from their name.
-        tilt = int(hashlib.sha256(spec.engine_key.encode()).hexdigest()[:4], 16) / 0xFFFF
-        return spec.workload.max_new_tokens * step_s * (1 + more * spec.workload.batch_size) * (0.9 + 0.2 * tilt)
-
-    def _intensity(self, spec: RunSpec) -> float:
-        busy = 1 - math.exp(-spec.workload.batch_size / 12)
+    def _intensity(self, together: int) -> float:
+        busy = 1 - math.exp(-together / 12)
         return (0.45 + 0.55 * busy) * self._rng.gauss(1.0, RUN_CV)
 
     def _maybe_fail(self, at_load: bool) -> None:

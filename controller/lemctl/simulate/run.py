@@ -24,7 +24,7 @@ from lemctl.daemon.serve import POLL_S, Daemon
 from lemctl.errors import Locked, RunsFailed
 from lemctl.paths import Home
 from lemctl.simulate.device import DeviceModel, SimulatedGpu
-from lemctl.simulate.engine import SimulatedExecutor
+from lemctl.simulate.engine import PROMPT_TOKENS, SimulatedExecutor
 from lemctl.simulate.instruments import SimulatedInstruments
 from lemctl.simulate.sampler import FAST_S, GPU, SimulatedSampler
 from lemctl.store import campaigns, read_runs, schedules
@@ -45,10 +45,18 @@ class _Nowhere:
 
     prompts_sha256: str
     model_path = None
-    prompts = Path("/simulated/prompts.jsonl")
     tokenizer = None
-    trace = None
     trace_sha256 = None
+
+    @property
+    def prompts(self) -> Path:
+        """A name that tells apart."""
+        return Path(f"/simulated/{self.prompts_sha256}.jsonl")
+
+    @property
+    def trace(self) -> Path:
+        """As the prompts; who plays it has its arrivals."""
+        return self.prompts.with_suffix(".txt")
 
 
 def run_campaign(
@@ -118,11 +126,22 @@ def _daemon(store: Store, clock: SimulatedClock, rng: random.Random, faults: boo
         return lane
 
     def locate(spec: dict[str, Any]) -> _Nowhere:
-        chosen = {name: spec["workload"][name] for name in ("dataset", "prompts", "seed", "template")}
-        return _Nowhere(hashlib.sha256(canonical_json(chosen).encode()).hexdigest())
+        workload = spec["workload"]
+        chosen = {name: workload[name] for name in ("dataset", "prompts", "seed", "template")}
+        found = _Nowhere(hashlib.sha256(canonical_json(chosen).encode()).hexdigest())
+        tokens_in = workload["dataset"].get("input_len") or PROMPT_TOKENS
+        executor.inputs[str(found.prompts)] = (tokens_in, _evenly(workload["load"].get("trace")))
+        return found
 
     world = World("simulated", locate, lambda spec: spec["model"]["config"], lambda opened: [])  # noqa: ARG005
     return Daemon(store, clock, world, lane_for, pid=0, inline=True)
+
+
+def _evenly(trace: dict[str, Any] | None) -> list[float]:
+    """As many arrivals as a trace has, over as long a time: its own moments are not read."""
+    if trace is None:
+        return []
+    return [trace["span_s"] * number / (trace["arrivals"] - 1) for number in range(trace["arrivals"])]
 
 
 def _is_over(store: Store, campaign: Campaign) -> bool:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import islice, pairwise
 from typing import Any
 
 import pytest
 
-from lem_runner.backends import ConcurrentEngine, Decoding, Generated
+from lem_runner.backends import Decoding, Generated
 from lem_runner.backends._continuous import StepServer
 from lem_runner.failures import BadRequestError
 from lem_runner.load import Ended, Open, Steady, arrivals_s, make_load, percentile_95, warmup_size
-from lem_runner.protocol import MeasureSpec, Prompt, RequestRecord, RunSpec, WorkloadSpec, counted_inside
+from lem_runner.protocol import MeasureSpec, Prompt, RequestRecord, WorkloadSpec, counted_inside
 from lem_runner.serving import Served, serve
+from lemctl.simulate.served import ComputedEngine
 
 S = 1_000_000_000
 WORK = WorkloadSpec("p", "0", 40, 4, "fixed", "closed", concurrency=4)
@@ -27,44 +28,32 @@ def open_work(**changes: Any) -> WorkloadSpec:
     return replace(WORK, mode="poisson", concurrency=None, rate_per_s=5.0, **changes)
 
 
-@dataclass
-class ComputedEngine(ConcurrentEngine):
-    """A step server on a clock of its own; `stall_s` is what every submission costs the caller."""
+class StallingEngine(ComputedEngine):
+    """`stall_s` is what every submission costs the caller, `change` what is told of each request."""
 
-    server: StepServer
-    now_ns: int = 7 * S
-    stall_s: float = 0.0
-    dropped: bool = False
-    worked_on: list[int] = field(default_factory=list)
-    change: Callable[[Generated], Generated] = lambda made: made
-
-    def clock_ns(self) -> int:
-        return self.now_ns
-
-    def load(self, spec: RunSpec) -> None: ...
+    def __init__(
+        self, server: StepServer, stall_s: float = 0.0, change: Callable[[Generated], Generated] | None = None
+    ):
+        super().__init__(server, 7 * S)
+        self.stall_s, self.change = stall_s, change or (lambda made: made)
+        self.dropped = False
 
     def submit(self, request: int, prompt: Prompt, decoding: Decoding, seed: int) -> None:
-        self.server.submit(request, self.now_ns, len(prompt.ids), list(range(decoding.max_new_tokens)), "length")
+        super().submit(request, prompt, decoding, seed)
         self.now_ns += round(self.stall_s * S)
 
     def finished(self, timeout_s: float) -> list[tuple[int, Generated]]:
-        until_ns = self.now_ns + max(1, round(timeout_s * S))
-        while not (ended := self.server.advance(self.now_ns)) and self.now_ns < until_ns:
-            self.now_ns = min(until_ns, self.server.step_end_ns or until_ns)
-        return [(request, self.change(made)) for request, made in ended]
+        return [(request, self.change(made)) for request, made in super().finished(timeout_s)]
 
     def abandon(self) -> None:
         self.dropped = True
 
-    def batch_limit(self) -> int:
-        return self.server.batch_limit
+
+def engine(decode_s: float = 0.01, limit: int = 8, **options: Any) -> StallingEngine:
+    return StallingEngine(StepServer(0.0001, lambda _: decode_s, limit), **options)
 
 
-def engine(decode_s: float = 0.01, limit: int = 8, **options: Any) -> ComputedEngine:
-    return ComputedEngine(StepServer(0.0001, lambda _: decode_s, limit), **options)
-
-
-def served_by(place: ComputedEngine, work: WorkloadSpec, window_s: float | None = None) -> tuple[list[Served], Any]:
+def served_by(place: StallingEngine, work: WorkloadSpec, window_s: float | None = None) -> tuple[list[Served], Any]:
     load = make_load(work, MeasureSpec(window_s), place.batch_limit(), [0.0, 0.5, 2.0, 2.0], place.now_ns)
     prompts = PROMPTS[: work.prompts]
     served = serve(place, load, prompts, DECODING, 0, lambda _: None, lambda: None, place.clock_ns)
