@@ -137,9 +137,11 @@ def _standing(added: Added) -> str:
 
 def _preflight(planned: Planned, settings: Settings, executor: str, file: str, prefetch: bool) -> None:
     from lemctl.cli.campaign_file import prefetch_words
+    from lemctl.cli.checks import refuse_unfit
     from lemctl.engines.prefetch import missing
     from lemctl.errors import PreflightRefused
 
+    refuse_unfit(settings, executor)
     if planned.plan.document["gpus"]:
         from lemctl.daemon.gpu_choice import choose_gpus, gpus_here
 

@@ -5,64 +5,65 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal
 
-from lemctl.clock import boot_id
-from lemctl.engines.backends import BACKENDS
-from lemctl.engines.prepared import missing_images
-from lemctl.errors import LemctlError
+from lemctl.cli import checks_engine, checks_gpu, checks_host
+from lemctl.cli.finding import Check
+from lemctl.errors import LemctlError, PreflightRefused
 from lemctl.lines import size
 from lemctl.settings import Settings
 
 OLDEST_PYTHON = (3, 11)
-#: An engine needs this to be imported: what it is checked for.
-ENGINE_MODULES = {"tensorrt": ("tensorrt_llm",), "pytorch": ("torch", "transformers"), "vllm": ("vllm",)}
-PROBE_TIMEOUT_S = 60.0
-#: A clock before this moment was never set.
-NOT_BEFORE_UNIX_S = 1_735_689_600.0
 
-
-@dataclass(frozen=True)
-class Check:
-    """One finding. A failed check that is not needed is a note: campaigns run without it."""
-
-    name: str
-    is_ok: bool
-    detail: str
-    fix: str = ""
-    is_needed: bool = True
-
-    @property
-    def word(self) -> Literal["OK", "FAIL", "NOTE"]:
-        """What stands before it."""
-        return "OK" if self.is_ok else "FAIL" if self.is_needed else "NOTE"
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON types."""
-        return {"name": self.name, "result": self.word, "detail": self.detail, "fix": self.fix or None}
+Look = Callable[[], Check | Iterable[Check]]
 
 
 def all_checks(settings: Settings, executor: str) -> list[Check]:
     """Every check in order; `executor` is the one that must work."""
-    looks: list[Callable[[], Check | Iterator[Check]]] = [
+    return _found(
+        [
+            *_needed(settings, executor),
+            lambda: _database(settings),
+            lambda: _daemon(settings),
+            lambda: _outbox(settings),
+            checks_host.governor,
+            checks_host.timers,
+            *([checks_engine.images] if executor == "docker" else [checks_engine.interpreters]),
+            checks_engine.cautions,
+            lambda: checks_engine.models(settings),
+            lambda: checks_gpu.gpus(settings, executor),
+        ]
+    )
+
+
+def refuse_unfit(settings: Settings, executor: str) -> None:
+    """Before a campaign begins: raise `PreflightRefused` with the remedy of the first needed thing that is missing.
+
+    What takes long, or is looked at by the daemon anyway (the database), is left to `doctor`.
+    """
+    for check in _found(_needed(settings, executor)):
+        if check.word == "FAIL":
+            fix = f"; next: {check.fix}" if check.fix else ""
+            raise PreflightRefused(f"{check.name}: {check.detail}{fix} (`lemctl doctor` looks at everything)")
+
+
+def _needed(settings: Settings, executor: str) -> list[Look]:
+    """Quick looks at what nothing can do without."""
+    return [
         _python,
         lambda: _state_folder(settings),
         lambda: _disk(settings),
-        lambda: _database(settings),
-        lambda: _daemon(settings),
         lambda: _lock_folder(settings),
-        _clock,
-        _docker if executor == "docker" else _interpreters,
-        _cautions,
-        _gpu,
+        checks_host.memory,
+        checks_host.clock,
+        *([lambda: _engine_and_its_disk(settings)] if executor == "docker" else []),
     ]
+
+
+def _found(looks: Iterable[Look]) -> list[Check]:
     found: list[Check] = []
     for look in looks:
         result = look()
@@ -94,12 +95,35 @@ def _state_folder(settings: Settings) -> Check:
     return Check("state folder", mode == 0o700, f"{root} on {kind}, mode {mode:o}", f"chmod 700 {root}")
 
 
-def _disk(settings: Settings) -> Check:
-    free = shutil.disk_usage(settings.paths.root if settings.paths.root.exists() else "/").free
+def _disk(settings: Settings) -> Iterator[Check]:
+    """The disks of the state folder and, where it is another one, of its sessions."""
+    root, sessions = settings.paths.root, settings.paths.sessions
+    yield _room("disk", root if root.exists() else Path("/"), settings)
+    if sessions.exists() and sessions.stat().st_dev != root.stat().st_dev:
+        yield _room("disk of sessions", sessions, settings)
+
+
+def _engine_and_its_disk(settings: Settings) -> Iterator[Check]:
+    from lemctl.engines.containers import Containers
+    from lemctl.engines.errors import ContainerFault
+
+    yield from checks_engine.engine()
+    try:
+        folder = Containers().data_folder()
+    except ContainerFault:
+        return  # said already
+    if folder is not None:
+        yield _room("disk of docker", folder, settings)
+
+
+def _room(name: str, folder: Path, settings: Settings) -> Check:
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        return Check(name, True, f"{folder} cannot be asked: {error.strerror}")
     wanted = settings.min_free_disk_mb * 1_000_000
-    return Check(
-        "disk", free >= wanted, f"{size(free)} free, {size(wanted)} needed", "free space, or set LEM_MIN_FREE_DISK_MB"
-    )
+    detail = f"{size(free)} free at {folder}, {size(wanted)} needed"
+    return Check(name, free >= wanted, detail, "free space, or set LEM_MIN_FREE_DISK_MB")
 
 
 def _database(settings: Settings) -> Check:
@@ -137,82 +161,16 @@ def _lock_folder(settings: Settings) -> Check:
     return Check("lock folder", os.access(folder, os.W_OK), str(folder), fix)
 
 
-def _clock() -> Check:
-    is_set = time.time() > NOT_BEFORE_UNIX_S
-    has_boot = boot_id() != "unknown"
-    said = "set" if is_set else "was never set"
-    boot = "boot id readable" if has_boot else "no boot id: times of different boots cannot be told apart"
-    return Check("clock", is_set and has_boot, f"{said}, {boot}", "timedatectl set-ntp true")
+def _outbox(settings: Settings) -> Check:
+    from lemctl.store.database import Store
+    from lemctl.store.outbox import troubles
 
-
-def _docker() -> Iterator[Check]:
-    from lemctl.engines.containers import Containers
-    from lemctl.engines.errors import ContainerFault
-
+    if not settings.paths.database.exists():
+        return Check("notifications", True, "none yet")
     try:
-        facts = Containers().ping()
-    except ContainerFault as fault:
-        yield Check("docker", False, fault.message, "start the Docker engine, or use `--executor local`")
-        return
-    yield Check("docker", True, f"engine {facts.engine_version}")
-    is_v2 = not facts.compose_version.startswith("1.")
-    yield Check("compose", is_v2, facts.compose_version, "install Docker Compose v2 (the `docker compose` plugin)")
-    for name in BACKENDS:
-        gaps = missing_images([name])
-        # One image is enough for a campaign; `plan` says which one a campaign needs.
-        yield Check(
-            f"image {name}",
-            not gaps,
-            gaps[0].name + ", not here" if gaps else BACKENDS[name].image_ref,
-            (gaps[0].fix or "") if gaps else "",
-            is_needed=False,
-        )
-
-
-def _interpreters() -> Iterator[Check]:
-    for name, row in BACKENDS.items():
-        modules = ENGINE_MODULES.get(name, ())
-        interpreter = row.local_interpreter
-        absent = _absent_modules(interpreter, modules)
-        variable = f"LEM_PYTHON_{name.upper()}"
-        if absent is None:
-            fix = f"export {variable}=/path/to/python"
-            yield Check(f"engine {name}", False, f"{interpreter} does not run", fix, is_needed=False)
-            continue
-        detail = interpreter + (f": no {', '.join(absent)}" if absent else "")
-        fix = f"pip install 'lemctl[{name}]', or export {variable}=/path/to/a/python/with/it"
-        yield Check(f"engine {name}", not absent, detail, fix, is_needed=False)
-
-
-def _cautions() -> Iterator[Check]:
-    for name, row in BACKENDS.items():
-        if row.caution:
-            yield Check(f"caution {name}", False, row.caution, is_needed=False)
-
-
-def _absent_modules(interpreter: str, modules: tuple[str, ...]) -> list[str] | None:
-    """Which of the modules that Python lacks; None where it does not run."""
-    program = "import importlib.util, sys; print(*(m for m in sys.argv[1:] if importlib.util.find_spec(m) is None))"
-    try:
-        said = subprocess.run(
-            [interpreter, "-c", program, *modules], capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return said.stdout.split()
-
-
-def _gpu() -> Check:
-    from lemctl.measure.gpu import NvmlProbe
-    from lemctl.measure.readings import GpuLostError, NvmlUnavailableError
-
-    try:
-        probe = NvmlProbe()
-        try:
-            names = [probe.facts(gpu).name or gpu for gpu in probe.gpus()]
-        finally:
-            probe.close()
-    except (NvmlUnavailableError, GpuLostError) as error:
-        detail = f"no GPU: energy will be absent ({error})"
-        return Check("GPU", False, detail, "install the NVIDIA driver", is_needed=False)
-    return Check("GPU", bool(names), ", ".join(names) or "the driver finds none", "see `nvidia-smi`", is_needed=False)
+        with Store.open(settings.paths) as store:
+            found = troubles(store.connection)
+    except LemctlError as error:
+        return Check("notifications", False, str(error), "see the database's line", is_needed=False)
+    fix = "`lemctl notify test` shows what is wrong with an address"
+    return Check("notifications", not found, found[0] if found else "none that waits", fix, is_needed=False)

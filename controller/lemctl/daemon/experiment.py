@@ -92,10 +92,11 @@ def run_experiment(run: QueuedRun, lane: Lane, world: World, cancel: Cancel) -> 
     except (Interrupted, CancelledByPerson) as end:
         lane.end_session("failed", str(end) or type(end).__name__)
         lane.store.with_room(_end_without_fault, run, lane, attempt, end, tale)
-    except RunFailed as fault:
+    except RunFailed as found:
+        fault = lane.instruments.explained(found, attempt.started_mono_ns)
         if fault.kind not in JUDGED:
             lane.end_session("failed", f"{fault.kind}: {fault.message}")
-        if isinstance(fault, MetersFailed) or fault.kind == "gpu_lost":
+        if isinstance(found, MetersFailed) or fault.kind == "gpu_lost":
             lane.close(f"{fault.kind}: {fault.message}")
         if fault.kind in STARVED and (lack := world.disk_lack(lane.executor)) is not None:
             _end_for_disk(run, lane, attempt, f"{lack} ({fault.message})", tale)

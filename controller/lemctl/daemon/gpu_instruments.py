@@ -24,6 +24,7 @@ from lemctl.daemon.instruments import (
     Tell,
     Watched,
 )
+from lemctl.errors import FaultKind, RunFailed
 from lemctl.judge.measured import Absent, Energy, Scope
 from lemctl.judge.peaks import find_peaks, peak_flops_per_s
 from lemctl.measure.baseline import NoBaseline, estimate_baseline
@@ -31,6 +32,7 @@ from lemctl.measure.energy import NoEnergy
 from lemctl.measure.observation import MeterEnergy, Observation, observe
 from lemctl.measure.readings import GpuFacts, GpuLostError
 from lemctl.measure.watch import SamplerFailedError, SamplerProcess
+from lemctl.measure.xid import DRIVER_FOLDER, KernelLog, buses_of
 from lemctl.thermal.gate import Reference
 from lemctl.thermal.warmup import WarmupSettings, device_moves, find_unsteady
 
@@ -57,6 +59,8 @@ class GpuInstruments:
     references: dict[str, Mapping[str, Reference]] = field(default_factory=dict)
     has_sensors: bool = True
     watches_warmup: bool = True
+    kernel_log: KernelLog = field(default_factory=KernelLog)
+    driver_folder: Path = DRIVER_FOLDER
     _floor_b: dict[str, int] | None = None
     _warmup_over: threading.Event = field(default_factory=threading.Event)
 
@@ -151,6 +155,15 @@ class GpuInstruments:
             wait(1.0)
             waited_s += 1.0
 
+    def explained(self, fault: RunFailed, since_mono_ns: int) -> RunFailed:
+        """With the Xid errors of the lane's GPUs. After some of them a GPU is not to be used again: `gpu_lost`."""
+        xids = self.kernel_log.xids(buses_of(self.gpus, self.driver_folder), since_mono_ns)
+        if not xids:
+            return fault
+        said = "; ".join(dict.fromkeys(map(str, xids)))
+        kind: FaultKind = "gpu_lost" if any(xid.is_fatal for xid in xids) else fault.kind
+        return RunFailed(kind, f"{fault.message}; the driver says {said}", fault.detail)
+
     def peaks(self, precision: str) -> Mapping[str, float | Absent]:
         """Peak rates of the lane's GPUs together, for MFU and MBU; absent where one GPU is not in the table."""
         names = [self.sampler.facts[gpu].name for gpu in self.gpus]
@@ -169,6 +182,7 @@ class GpuInstruments:
     def close(self) -> None:
         """Stop the sampler."""
         self._warmup_over.set()
+        self.kernel_log.close()
         self.sampler.stop()
 
     def _memory_b(self, wait: Callable[[float], None]) -> dict[str, int]:

@@ -110,6 +110,10 @@ class Instruments(Protocol):
         """After an engine's end: why the device is not free again, None when it is."""
         ...
 
+    def explained(self, fault: RunFailed, since_mono_ns: int) -> RunFailed:
+        """The fault of an attempt that began then, with what the driver said of the device meanwhile."""
+        ...
+
     def peaks(self, precision: str) -> Mapping[str, float | Absent]:
         """`peak_flops_per_s` and `peak_bytes_per_s` of the device in this precision."""
         ...
@@ -160,6 +164,10 @@ class NoSensors:
     def memory_obstacle(self, wait: Callable[[float], None]) -> str | None:  # noqa: ARG002
         """A process that has ended has freed its memory."""
         return None
+
+    def explained(self, fault: RunFailed, since_mono_ns: int) -> RunFailed:  # noqa: ARG002
+        """Nobody said anything."""
+        return fault
 
     def peaks(self, precision: str) -> Mapping[str, float | Absent]:  # noqa: ARG002
         """None is known."""

@@ -15,10 +15,10 @@ from lemctl.engines.containers import Containers, ContainerSpec
 from lemctl.engines.errors import ContainerFault, ImageMissing
 from lemctl.engines.executor import Opened, Place
 from lemctl.engines.local import ChildProcess, death_of
-from lemctl.engines.runner_copy import RunnerCopy
+from lemctl.engines.runner_copy import RunnerCopy, copy_runner
 from lemctl.engines.session import Death, Limits, Session
 from lemctl.errors import RunFailed
-from lemctl.paths import data_folder
+from lemctl.paths import data_folder, runner_source
 from lemctl.settings import Settings
 
 #: Root does not run engines: its containers get this user, and the session folder with it.
@@ -27,6 +27,14 @@ KILL_TIMEOUT_S = 10.0
 #: An engine that does not answer is asked again after so long.
 ASK_AGAIN_S = 3.0
 _MOUNT = "/lem"
+#: Run in a container: ends well when NVML works there and shows so many GPUs.
+NVML_PROBE = """
+import ctypes, sys
+nvml, count = ctypes.CDLL("libnvidia-ml.so.1"), ctypes.c_uint()
+code = nvml.nvmlInit_v2() or nvml.nvmlDeviceGetCount_v2(ctypes.byref(count))
+sys.exit(f"NVML error {code}" if code else None if count.value >= int(sys.argv[1]) else f"{count.value} GPUs seen")
+"""
+PROBE_TIMEOUT_S = 60.0
 
 
 class DockerExecutor:
@@ -97,11 +105,13 @@ class DockerExecutor:
         key = (lane, backend.service)
         container_id = self._warm.get(key)
         fresh = place.fresh or key in self._unclean
-        if fresh or container_id is None or not self._is_running(container_id):
-            self._projects[lane] = spec
-            container_id = self._containers.up(spec, force_recreate=fresh).id
-            self._warm[key] = container_id
-            self._unclean.discard(key)
+        if fresh or container_id is None or not self._is_usable(container_id, backend):
+            container_id = self._up(key, spec, fresh)
+        if place.gpus and (trouble := self._nvml_trouble(spec, backend, place.gpus)) is not None:
+            # A container that lives long can lose NVML (a reload of systemd takes its devices): a new one has it again.
+            container_id = self._up(key, spec, True)
+            if (trouble := self._nvml_trouble(spec, backend, place.gpus)) is not None:
+                raise RunFailed("infra", f"no GPU in the container, a new one too ({trouble}): see `lemctl doctor`")
         try:
             os.chown(place.folder, self.uid, self.gid)
         except OSError as error:
@@ -127,11 +137,32 @@ class DockerExecutor:
         """Remove every container and network of this state folder; clients that exec'ed in them end with them."""
         return self._containers.sweep(self._home.hash)
 
-    def _is_running(self, container_id: str) -> bool:
+    def _up(self, key: tuple[str, str], spec: ContainerSpec, fresh: bool) -> str:
+        self._projects[key[0]] = spec
+        self._warm[key] = self._containers.up(spec, force_recreate=fresh).id
+        self._unclean.discard(key)
+        return self._warm[key]
+
+    def _is_usable(self, container_id: str, backend: Backend) -> bool:
+        """Whether it runs, is well, and is of the image that the backend's name means now."""
         try:
-            return self._containers.inspect(container_id).is_running
+            facts = self._containers.inspect(container_id)
+            image = self._containers.image_facts(backend.image_ref)
         except ContainerFault:
             return False
+        is_well = facts.is_running and facts.health != "unhealthy"
+        return is_well and image is not None and facts.image_id == image.id
+
+    def _nvml_trouble(self, spec: ContainerSpec, backend: Backend, gpus: Sequence[str]) -> str | None:
+        probe = [backend.interpreter, "-c", NVML_PROBE, str(len(gpus))]
+        return _trouble_of(self._containers.exec_command(spec, probe))
+
+    def probe_alone(self, backend: Backend, gpus: Sequence[str]) -> str | None:
+        """Why NVML does not work in a container of its own, None where it does."""
+        self._settings.models.mkdir(parents=True, exist_ok=True)
+        spec = self._spec(backend, "doctor", gpus)
+        probe = [backend.interpreter, "-c", NVML_PROBE, str(len(gpus))]
+        return _trouble_of(self._containers.run_command(spec, probe))
 
     def _spec(self, backend: Backend, lane: str, gpus: Sequence[str]) -> ContainerSpec:
         data = data_folder()
@@ -154,6 +185,25 @@ class DockerExecutor:
         return ContainerSpec(
             f"lem-{self._home.hash}-{lane}", backend.service, tuple(files), environment, self._home.hash
         )
+
+
+def probe_nvml(settings: Settings, backend: Backend, gpus: Sequence[str]) -> str | None:
+    """Why NVML does not work in a container of this backend, None where it does."""
+    settings.paths.create()
+    executor = DockerExecutor(settings, copy_runner(runner_source(), settings.paths.runner))
+    return executor.probe_alone(backend, gpus)
+
+
+def _trouble_of(command: Sequence[str]) -> str | None:
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return f"no answer within {PROBE_TIMEOUT_S:.0f} s"
+    if done.returncode == 0:
+        return None
+    return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
 
 
 class DockerRunner:

@@ -9,6 +9,7 @@ from lemctl.cancel import Cancel
 from lemctl.clock import SimulatedClock
 from lemctl.daemon.gating import wait_at_gate
 from lemctl.daemon.instruments import BaselineKind, BaselineRecord, GateRecord, GateSpec, Idle, Tell, Watched
+from lemctl.errors import RunFailed
 from lemctl.judge.measured import Absent, Energy
 from lemctl.measure.readings import Reading
 from lemctl.simulate.device import SimulatedGpu
@@ -84,6 +85,10 @@ class SimulatedInstruments:
     def memory_obstacle(self, wait: Callable[[float], None]) -> str | None:  # noqa: ARG002
         """Computed engines hold no memory."""
         return None
+
+    def explained(self, fault: RunFailed, since_mono_ns: int) -> RunFailed:  # noqa: ARG002
+        """A computed device has no driver that could say anything."""
+        return fault
 
     def peaks(self, precision: str) -> Mapping[str, float | Absent]:  # noqa: ARG002
         """A computed GPU has no data sheet."""

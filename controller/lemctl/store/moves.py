@@ -48,6 +48,7 @@ class Attempt:
     run_id: int
     number: int
     lane: str
+    started_mono_ns: int
 
 
 @dataclass(frozen=True)
@@ -116,15 +117,15 @@ def begin_attempt(tx: sqlite3.Connection, run_id: int, lane: str, clock: Clock, 
     """Queued -> Starting, with a new attempt on `lane`."""
     at_utc = utc_text(clock.utc())
     number = tx.execute("SELECT count(*) + 1 FROM attempts WHERE run_id = ?", (run_id,)).fetchone()[0]
-    name = uuid.uuid4().hex
+    name, started_mono_ns = uuid.uuid4().hex, clock.monotonic_ns()
     cursor = tx.execute(
         "INSERT INTO attempts (uuid, host, run_id, number, lane, boot_id, started_utc, started_mono_ns)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (name, host, run_id, number, lane, boot_id, at_utc, clock.monotonic_ns()),
+        (name, host, run_id, number, lane, boot_id, at_utc, started_mono_ns),
     )
     assert cursor.lastrowid is not None
     move(tx, "run", run_id, Starting(attempt=cursor.lastrowid, lane=lane), at_utc, "daemon")
-    return Attempt(cursor.lastrowid, name, run_id, number, lane)
+    return Attempt(cursor.lastrowid, name, run_id, number, lane, started_mono_ns)
 
 
 def to_cooling(tx: sqlite3.Connection, attempt: Attempt, clock: Clock) -> None:

@@ -1,0 +1,144 @@
+"""What `doctor` finds on hosts that are made up in a folder, on GPUs of the stand-in, and what keeps a start back."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from command_line import PLAN, Lemctl
+
+from lemctl.cli import checks_gpu, checks_host
+from lemctl.paths import Home
+from letterbox import letterbox
+from night import Night, campaign_text
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "nvml_stub"))
+
+from nvml_stub import NvmlStub
+
+
+def put(root: Path, path: str, text: str = "") -> None:
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    (root / path).write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("available_kb", "word", "words"),
+    [(8_000_000, "OK", "8.2 GB of 16.4 GB available, 1.0 GB swapped out"), (500_000, "FAIL", "512.0 MB")],
+)
+def test_memory(tmp_path: Path, available_kb: int, word: str, words: str) -> None:
+    text = f"MemTotal: 16000000 kB\nMemAvailable: {available_kb} kB\nSwapTotal: 2000000 kB\nSwapFree: 1000000 kB\n"
+    put(tmp_path, "proc/meminfo", text)
+    found = checks_host.memory(tmp_path)
+    assert found.word == word
+    assert words in found.detail
+
+
+def test_memory_that_is_not_told_keeps_nothing_back(tmp_path: Path) -> None:
+    assert checks_host.memory(tmp_path).word == "NOTE"
+
+
+@pytest.mark.parametrize(
+    ("names", "word"), [((), "OK"), (("performance",) * 2, "OK"), (("performance", "powersave"), "NOTE")]
+)
+def test_governor(tmp_path: Path, names: tuple[str, ...], word: str) -> None:
+    for number, name in enumerate(names):
+        put(tmp_path, f"sys/devices/system/cpu/cpu{number}/cpufreq/scaling_governor", name + "\n")
+    found = checks_host.governor(tmp_path)
+    assert found.word == word
+    assert word == "OK" or ("powersave" in found.detail and "cpupower" in found.fix)
+
+
+def test_timers_that_would_disturb_the_night(tmp_path: Path) -> None:
+    assert checks_host.timers(tmp_path).word == "OK"
+    put(tmp_path, "usr/lib/systemd/system/timers.target.wants/apt-daily.timer")
+    put(tmp_path, "etc/systemd/system/timers.target.wants/fstrim.timer")
+    put(tmp_path, "etc/systemd/system/timers.target.wants/lemctl-report.timer")
+    put(tmp_path, "etc/cron.daily/plocate")
+    assert checks_host.timers(tmp_path).detail == "1 heavy job: cron.daily/plocate", "no systemd, no timers"
+    put(tmp_path, "run/systemd/system/x")
+    (tmp_path / "etc/systemd/system/apt-daily.timer").symlink_to("/dev/null")  # masked
+    found = checks_host.timers(tmp_path)
+    assert (found.word, found.detail) == ("NOTE", "2 heavy jobs: fstrim.timer, cron.daily/plocate")
+
+
+def test_the_clock_is_set_and_the_kernel_says_whether_it_is_kept() -> None:
+    first, *_ = checks_host.clock()
+    assert first.word == "OK"
+    assert checks_host.is_synchronised() in (True, False, None)
+
+
+def test_gpus_with_their_modes_and_users(lemctl: Lemctl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = NvmlStub(tmp_path, gpus=2)
+    for name, value in host.host_environment().items():
+        monkeypatch.setenv(name, value)
+    host.gpu(1).set_processes(4711)
+    found = {check["name"]: check for check in json.loads(lemctl("doctor", "--json").out)["checks"]}
+    assert found["GPU"]["result"] == "OK"
+    assert found["GPU users"]["result"] == "NOTE"
+    assert "1: 4711" in found["GPU users"]["detail"]
+    for name in ("driver", "persistence", "MIG", "power limit", "kernel log"):
+        assert name in found
+        assert found[name]["result"] == "OK" or found[name]["fix"]
+    assert "container toolkit" not in found, "the local executor needs none"
+
+
+def test_a_gpu_host_without_the_toolkit_is_not_fit_for_containers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(checks_gpu, "CDI_FOLDERS", (tmp_path / "cdi",))
+    assert checks_gpu._toolkit().word == "FAIL"
+    put(tmp_path, "cdi/nvidia.yaml")
+    assert checks_gpu._toolkit().word == "OK"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("LEM_MIN_FREE_DISK_MB", "999999999", "disk: "),
+        ("LEM_LOCK_DIR", "/proc/nowhere", "lock folder: /proc/nowhere"),
+    ],
+)
+def test_a_start_on_an_unfit_host_exits_4_with_the_remedy_and_queues_nothing(
+    lemctl: Lemctl, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, words: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    file = tmp_path / "campaign.yaml"
+    file.write_text(PLAN)
+    said = lemctl("campaign", "start", str(file))
+    assert said.code == 4
+    assert words in said.err
+    assert "; next: " in said.err
+    assert not home.database.exists()
+
+
+def test_a_start_without_a_docker_engine_exits_4(
+    lemctl: Lemctl, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    file = tmp_path / "campaign.yaml"
+    file.write_text(PLAN)
+    said = lemctl("campaign", "start", str(file), "--executor", "docker")
+    assert said.code == 4
+    assert "docker" in said.err
+    assert not home.database.exists()
+
+
+def test_notifications_that_did_not_arrive_are_found(lemctl: Lemctl, home: Home) -> None:
+    with letterbox() as box:
+        box.refuses = True
+        with Night(home.root.parent) as real:
+            path = real.home.notify
+            real.home.create()
+            (path / "LEM_NOTIFY").write_text(box.address)
+            (path / "LEM_NOTIFY").chmod(0o600)
+            real.add(campaign_text(more="notify: {urls_from: LEM_NOTIFY}"))
+            real.begin()
+            real.wait_for(lambda: bool(real.rows("SELECT 1 FROM outbox WHERE error IS NOT NULL")), "the refusal", 60)
+            real.end()
+        found = {check["name"]: check for check in json.loads(lemctl("doctor", "--json").out)["checks"]}
+    assert found["notifications"]["result"] == "NOTE"
+    assert "was not delivered to LEM_NOTIFY" in found["notifications"]["detail"]
