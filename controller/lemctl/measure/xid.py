@@ -18,8 +18,9 @@ KMSG = Path("/dev/kmsg")
 DRIVER_FOLDER = Path("/proc/driver/nvidia/gpus")
 #: One record; the kernel refuses to hand out part of one.
 RECORD_B = 8192
-#: Codes after which a GPU needs an administrator (NVIDIA, "XID Errors", docs.nvidia.com/deploy/xid-errors/analyzing-xid-catalog.html): double-bit
-#: and uncontained memory errors, a halted or silent controller, NVLink, row remapping failed, fallen off the bus.
+#: Codes after which a GPU needs an administrator: double-bit and uncontained memory errors, a halted or silent
+#: controller, NVLink, row remapping failed, fallen off the bus. NVIDIA's catalogue:
+#: docs.nvidia.com/deploy/xid-errors/analyzing-xid-catalog.html
 FATAL_CODES = frozenset({48, 62, 64, 74, 79, 95, 119, 120, 140})
 
 _XID = re.compile(r"NVRM: Xid \((?:PCI:)?([0-9A-Fa-f:.]+)\): (\d+),? ?(.*)")
