@@ -19,8 +19,8 @@ demo: setup ## Measure a real small model: engine, model, campaign, report
 test: setup lint docs-check ## Everything, with real Docker and a real engine, as CI runs it
 	@scripts/test.sh $(PYTEST_ARGS)
 
-test-fast: setup ## Without Docker and without torch
-	@.venv/bin/python -m pytest -n 3 --dist worksteal -m "not docker and not engine and not gpu and not slow" $(PYTEST_ARGS)
+test-fast: setup ## Without Docker, torch and a browser
+	@.venv/bin/python -m pytest -n 3 --dist worksteal -m "not docker and not engine and not gpu and not browser and not slow" $(PYTEST_ARGS)
 
 lint: setup ## Ruff, its formatter and mypy
 	@.venv/bin/ruff check --quiet .

@@ -2,6 +2,7 @@
 # Every test, with everything they need: a real Docker engine, the images, the engines' interpreters, a real small model.
 #
 # Without a Docker engine the tests that need one are left out, in so many words; in CI (CI=true) that is a failure.
+# So it is with Chromium, which the tests of the HTML report drive.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
@@ -26,6 +27,11 @@ elif [ "$code" = 3 ] && [ "${CI:-}" != true ]; then
     selection=(-m "not docker")
 else
     exit "$code"
+fi
+if browser="$(scripts/chromium.sh)"; then
+    export LEM_CHROMIUM="$browser" LEM_TEST_NEEDS_BROWSER=1
+elif [ "${CI:-}" = true ]; then
+    exit 3
 fi
 .venv/bin/python scripts/fetch_demo_model.py "$LEM_TEST_MODELS" --python "$LEM_PYTHON_PYTORCH"
 

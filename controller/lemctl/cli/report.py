@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lemctl.cli.options import Campaign, Json, new_app
-from lemctl.cli.state import home, open_store
+from lemctl.cli.state import open_store
 from lemctl.cli.terminal import out, out_json, terminal_width
 from lemctl.errors import UsageMistake
 
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lemctl.judge.factors import Factors
-    from lemctl.report.document import Report
-    from lemctl.store.database import Store
 
 app = new_app("The figures of a campaign.")
 
@@ -37,11 +35,22 @@ def report(
     co2e: Annotated[
         float | None, typer.Option("--co2e", help="Grams of CO2e per kWh; default from the settings.")
     ] = None,
+    html: Annotated[
+        bool, typer.Option("--html", help="Write one self-contained HTML file with tables and plots.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where --html writes; default NAME.html.")
+    ] = None,
 ) -> None:
     """The figures of a campaign, one row per experiment."""
+    factors = read_factors({"price_per_kwh": price, "co2e_g_per_kwh": co2e})
+    if html:
+        write_html(name, output, include_suspect=include_suspect, factors=factors)
+        return
+    if output is not None:
+        raise UsageMistake("--output goes with --html; the other forms are printed: `lemctl report > FILE`")
     if format_ not in ("text", "csv", "json"):
         raise UsageMistake(f"--format is text, csv or json, found {format_!r}")
-    factors = read_factors({"price_per_kwh": price, "co2e_g_per_kwh": co2e})
     form = "json" if json else format_
     print_report(name, form=form, every=every, include_suspect=include_suspect, factors=factors)
 
@@ -72,10 +81,11 @@ def print_report(
 ) -> None:
     """Read and print; `form` is text, csv or json."""
     from lemctl.report.export import csv_report
+    from lemctl.report.gather import gather_report
     from lemctl.report.text import text_report
 
     with open_store() as store:
-        found = read_report(store, name, every=every, include_suspect=include_suspect, factors=factors)
+        found = gather_report(store, name, in_depth=every, include_suspect=include_suspect, factors=factors)
     if form == "json":
         out_json("report", **found.to_json())
     elif form == "csv":
@@ -84,49 +94,21 @@ def print_report(
         out(text_report(found, in_depth=every, width=terminal_width()))
 
 
-def read_report(
-    store: Store,
-    name: str | None,
-    *,
-    every: bool = False,
-    include_suspect: bool = False,
-    factors: Factors | None = None,
-) -> Report:
-    """The report of a campaign as a value; `every` reads all metrics, in depth."""
-    from lemctl.judge.drift import find_drift
-    from lemctl.judge.stopping import read_until
-    from lemctl.report.cells import cells_of
-    from lemctl.report.columns import REPORT_METRICS
-    from lemctl.report.comparison import COMPARED, backend_pairs, compare, work_groups
-    from lemctl.report.costs import with_costs
-    from lemctl.report.document import Report
-    from lemctl.store.queries import campaign_document, find_campaign
-    from lemctl.store.read_comparison import Selection, measurements
-    from lemctl.store.read_results import campaign_results, campaign_surroundings, deep_idle_readings
-    from lemctl.store.read_status import faults
-    from lemctl.store.works import read_outputs
+def write_html(
+    name: str | None, output: Path | None, *, include_suspect: bool = False, factors: Factors | None = None
+) -> None:
+    """Write the page and print its path. Raises `PreflightRefused` without the packages that it needs."""
+    from lemctl.report.gather import gather_story
+    from lemctl.report.page.build import Library, html_page
 
-    connection = store.connection
-    campaign = find_campaign(connection, name)
-    document, _ = campaign_document(connection, campaign.id)
-    results = campaign_results(connection, campaign.id, None if every else REPORT_METRICS)
-    rule = read_until(document.get("cycles"))
-    until = None if rule is None else rule[1]
-    chosen = Selection("campaign", campaign.label, campaign.id)
-    measured = measurements(connection, chosen, COMPARED, include_suspect)
-    letters, differences = work_groups(measured)
-    cells = cells_of(results, REPORT_METRICS, include_suspect=include_suspect, in_depth=every, until=until)
-    return Report(
-        campaign=campaign,
-        preset=document.get("preset"),
-        surroundings=campaign_surroundings(connection, campaign.id),
-        cells=cells if factors is None else with_costs(cells, factors),
-        faults=faults(connection, campaign.id),
-        database=str(home().database),
-        include_suspect=include_suspect,
-        comparisons=compare(backend_pairs(measured), COMPARED, partial(read_outputs, connection)),
-        work=letters,
-        work_differences=differences,
-        factors=factors,
-        drift=find_drift(deep_idle_readings(connection, campaign.id)),
-    )
+    # Begun before anything is read: it takes as long as the reading, on another core.
+    library = Library()
+    with open_store() as store:
+        story = gather_story(store, name, include_suspect=include_suspect, factors=factors)
+    path = output or Path(f"{story.report.campaign.label.replace('#', '-')}.html")
+    text = html_page(story, library)
+    try:
+        path.write_text(text, "utf-8")
+    except OSError as error:
+        raise UsageMistake(f"{path} cannot be written: {error.strerror}") from None
+    out(str(path))

@@ -39,14 +39,15 @@ def text_report(report: Report, *, in_depth: bool = False, paint: Paint | None =
         left_out.append(may_leave.pop())
         columns.remove(left_out[-1])
         body = _main_table(report, columns, paint)
-    parts = ["\n".join(_header(report)), body, comparison_text(report.comparisons)]
-    parts.append("\n".join(_footer(report, left_out, width)))
+    parts = ["\n".join(header_lines(report)), body, comparison_text(report.comparisons)]
+    parts.append("\n".join(footer_lines(report, left_out, width)))
     if in_depth:
         parts.insert(2, "\n\n".join(_depth(cell) for cell in report.cells))
     return "\n\n".join(part for part in parts if part)
 
 
-def _header(report: Report) -> Iterator[str]:
+def header_lines(report: Report) -> Iterator[str]:
+    """What was measured where: a word of at most ten characters, then the text."""
     campaign = report.campaign
     done = f"{campaign.counts['Done']} of {plural(campaign.total, 'run')} done"
     reason = f" ({campaign.reason})" if campaign.reason else ""
@@ -172,7 +173,8 @@ def _depth(cell: Cell) -> str:
     return f"{title}  (experiment {cell.experiment}, {cell.model})\n{body}"
 
 
-def _footer(report: Report, left_out: Sequence[Column], width: int | None) -> Iterator[str]:
+def footer_lines(report: Report, left_out: Sequence[Column] = (), width: int | None = None) -> Iterator[str]:
+    """What the reader must know beside the figures, in the form of `header_lines`."""
     yield "n          results averaged of runs planned; ± is the half-width of the 95 % t-interval between runs"
     if saved := sum(cell.saved for cell in report.cells):
         needed = saved + sum(cell.planned for cell in report.cells)

@@ -1,0 +1,92 @@
+// Power and temperature through one attempt. The samples are taken apart only when somebody looks.
+
+const trace = { all: null, byRun: new Map(), run: null, gpu: 0, plot: null, pickRun: null };
+
+function allTraces() {
+  if (trace.all === null) {
+    trace.all = JSON.parse(document.getElementById("traces").textContent);
+    for (const one of trace.all) trace.byRun.set(one.run, [...(trace.byRun.get(one.run) ?? []), one]);
+  }
+  return trace.all;
+}
+
+function tracePlot() {
+  const found = allTraces();
+  if (!found.length) return { absent: "no samples: no GPU sensor was read, or the samples are not in this database" };
+  const kept = found.filter((one) => isKept(one.cell));
+  if (!trace.byRun.has(trace.run)) trace.run = (kept[0] ?? found[0]).run;
+  fillPicker();
+  const gpus = trace.byRun.get(trace.run);
+  const one = gpus[Math.min(trace.gpu, gpus.length - 1)];
+  const t = (tenths) => tenths / 10;
+  const watts = (tenths) => (tenths === null ? null : tenths / 10);
+  const rows = [];
+  one.t.forEach((at, i) => {
+    // A hole in the series stays one: nothing is drawn across it.
+    const step = i ? at - one.t[i - 1] : 0;
+    if (i > 1 && step > 50 && step > 4 * (one.t[i - 1] - one.t[i - 2])) rows.push({ t: t(one.t[i - 1]) + 0.1, low: null, high: null, mean: null, temp: null });
+    rows.push({ t: t(at), low: watts(one.low[i]), high: watts(one.high[i]), mean: watts(one.mean[i]), temp: one.temp[i], hover: [`${t(at)} s`, `${watts(one.low[i])} .. ${watts(one.high[i])} W, mean ${watts(one.mean[i])} W`, `${one.temp[i]} °C`] });
+  });
+  const isIn = (begin, end) => one.windows.some(([from, to]) => begin < to && end > from);
+  const width = document.getElementById("windows").clientWidth || 600;
+  const phases = one.phases.map(([phase, begin, end], i) => ({
+    phase, begin: t(begin), end: t(end), middle: t((begin + end) / 2), measured: phase === "window" && isIn(begin, end), shade: i % 2 ? 0.05 : 0.11,
+    label: ((end - begin) / one.end) * width > phase.length * 6.5 + 4 ? phase : "", hover: [`${phase}: ${t(begin)} .. ${t(end)} s`],
+  }));
+  if (!one.phases.length) for (const [begin, end] of one.windows) phases.push({ phase: "window", begin: t(begin), end: t(end), middle: t((begin + end) / 2), measured: true, shade: 0, label: "window", hover: [`window: ${t(begin)} .. ${t(end)} s`] });
+  const marks = [...spans(one, one.capped, "power cap"), ...spans(one, one.throttled, "thermal or brake")];
+  const throttled = one.throttled ? "THROTTLED" : one.capped ? "at the power cap for a while, not throttled" : "not throttled";
+  return {
+    spec: "trace",
+    data: { rows, phases, marks },
+    // Room for the phases' names above and the throttling below.
+    encode: { x: { scale: { domain: [0, one.end / 10] } }, "y:low": { scale: { domain: [0, 1.12 * Math.max(1, ...rows.map((row) => row.high ?? 0))], nice: false } } },
+    height: Math.min(420, Math.max(300, innerWidth * 0.8)),
+    caption: `run ${one.run}, cycle ${one.cycle}, GPU ${one.gpu}: ${settingOf(one.cell)}; ${throttled}. The band spans the lowest and highest reading, the line is the mean; the measured window is blue`,
+    columns: [
+      { head: "t in s", text: (row) => String(row.t), sort: (row) => row.t, isFigure: true }, { head: "lowest W", text: (row) => number(row.low), isFigure: true },
+      { head: "mean W", text: (row) => number(row.mean), isFigure: true }, { head: "highest W", text: (row) => number(row.high), isFigure: true }, { head: "°C", text: (row) => number(row.temp), isFigure: true },
+    ],
+  };
+}
+
+function spans(one, places, kind) {
+  const found = [];
+  for (const place of places ?? []) {
+    const begin = one.t[place] / 10, end = (one.t[place + 1] ?? one.end) / 10;
+    const last = found[found.length - 1];
+    if (last && Math.abs(last.end - begin) < 1e-6) last.end = end;
+    else found.push({ begin, end, kind });
+  }
+  for (const span of found) span.hover = [`${kind}: ${span.begin} .. ${span.end} s`];
+  return found;
+}
+
+function fillPicker() {
+  const one = trace.byRun.get(trace.run)[0];
+  const cells = [...new Set(allTraces().map((each) => each.cell))].filter((cell) => isKept(cell) || cell === one.cell);
+  const runsOf = (cell) => [...trace.byRun.values()].map((gpus) => gpus[0]).filter((each) => each.cell === cell);
+  const go = (run) => { trace.run = run; trace.plot.draw(); };
+  const runs = [...trace.byRun.keys()].filter((run) => isKept(trace.byRun.get(run)[0].cell));
+  const step = (by) => { const next = runs[runs.indexOf(trace.run) + by]; if (next !== undefined) go(next); };
+  const parts = [
+    choice("experiment", cells.map((cell) => [cell, settingOf(cell)]), one.cell, (value) => go(runsOf(Number(value))[0].run)),
+    choice("cycle", runsOf(one.cell).map((each) => [each.run, `${each.cycle} (run ${each.run})`]), one.run, (value) => go(Number(value))),
+    h("button", { type: "button", onclick: () => step(-1) }, "← earlier run"),
+    h("button", { type: "button", onclick: () => step(1) }, "later run →"),
+  ];
+  const gpus = trace.byRun.get(trace.run);
+  if (gpus.length > 1) parts.push(choice("GPU", gpus.map((each, i) => [i, each.gpu]), trace.gpu, (value) => { trace.gpu = Number(value); trace.plot.draw(); }));
+  const place = document.getElementById("windows").querySelector(".controls");
+  // Kept while the same choice is open: a list that is rebuilt under the finger closes.
+  place.replaceChildren(...parts);
+  place.hidden = false;
+}
+
+async function showTrace(run) {
+  allTraces();
+  if (!trace.byRun.has(run)) return;
+  trace.run = run;
+  await trace.plot.draw();
+  document.getElementById("windows").scrollIntoView({ behavior: "smooth" });
+}
