@@ -1,7 +1,7 @@
 """The daemon's tick. The main thread ticks; a lane's worker thread does one run at a time.
 
-    tick: answer commands -> see what the worker has done -> whose turn is it -> is its lane free -> next run -> work
-          -> chores (messages that wait to be sent, ...) -> heartbeat
+    tick: chores (messages that wait to be sent, ...) -> answer commands -> see what the worker has done
+          -> whose turn is it -> is its lane free -> next run -> work -> heartbeat
 
 Signal handlers only set flags. The loop sleeps until somebody writes to the database (seen at 5 Hz), a worker is done,
 or the heartbeat is due.
@@ -146,13 +146,13 @@ class Daemon:
 
     def tick(self) -> None:
         """One look at everything. Raises `CannotGoOn`."""
+        for chore in self.chores:
+            chore.tick()
         news = self._take_commands()
         self._collect()
         self._answer_commands()
         if self.work is None and not self.leave.is_set() and (news or not self._at_rest or self._is_due()):
             self._start_next()
-        for chore in self.chores:
-            chore.tick()
         self._beat()
 
     def _take_commands(self) -> bool:
