@@ -13,7 +13,8 @@ def catalogue(name: str) -> dict[str, Any]:
     """The kinds of load that this backend serves, and every parameter that its installed engine takes."""
     backend = backends.load(name)
     versions = package_versions(backend.PACKAGES)
-    engine_version = versions.get(backend.PACKAGES[0]) if backend.PACKAGES else None
+    # The first that is installed: an engine may have one distribution for GPUs and one for CPUs.
+    engine_version = next((versions[package] for package in backend.PACKAGES if package in versions), None)
     return {
         "backend": name,
         "engine_version": engine_version,

@@ -42,6 +42,10 @@ class BadRequestError(ValueError):
     """What was asked cannot be done by this engine, and asking again will not help."""
 
 
+class EngineLostError(RuntimeError):
+    """The engine's own process is gone: nothing more can be asked of this session."""
+
+
 class SessionFolderError(Exception):
     """The session folder cannot be written: nothing more can be told to the controller."""
 
@@ -63,7 +67,7 @@ class Failure:
 def failure_of(error: BaseException, *, is_loading: bool) -> Failure:
     """Classify what an engine raised. Every failure to load is fatal: half an engine may be left on the device."""
     chain = list(_chain(error))
-    fatal = is_loading or any(_is_cuda_fatal(link) for link in chain)
+    fatal = is_loading or any(isinstance(link, EngineLostError) or _is_cuda_fatal(link) for link in chain)
     kind: RunnerFaultKind = "engine_error"
     for link in chain:
         found = _kind_of(link)

@@ -66,17 +66,24 @@ def _state_and_parent(process: Path) -> tuple[str, int]:
 
 
 def rss_b() -> int | None:
-    """Resident memory of this process in bytes; None where /proc does not tell."""
-    return _status_b("VmRSS")
+    """Resident memory in bytes of this process and all below it; None where /proc does not tell.
+
+    Pages that they share count once for each.
+    """
+    return _sum_status_b("VmRSS")
 
 
 def peak_rss_b() -> int | None:
-    """Highest resident memory in bytes since the start or the last `reset_peak_rss`."""
-    return _status_b("VmHWM")
+    """The sum of their highest resident memory in bytes, each since its start or the last `reset_peak_rss`."""
+    return _sum_status_b("VmHWM")
 
 
 def reset_peak_rss() -> bool:
-    """Start the peak anew (proc(5), clear_refs 5); False where the kernel refuses."""
+    """Start the peaks anew (proc(5), clear_refs 5); False where the kernel refuses it for this process."""
+    for pid in descendants(os.getpid()):
+        # One that has just ended has no peak.
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{pid}/clear_refs").write_text("5")
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -84,9 +91,32 @@ def reset_peak_rss() -> bool:
     return True
 
 
-def _status_b(field: str) -> int | None:
+def oom_kills() -> int | None:
+    """How many processes the kernel of this host has ended for want of memory; None where it does not tell."""
     try:
-        lines = Path("/proc/self/status").read_text().splitlines()
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    except OSError:
+        pass
+    return None
+
+
+def has_grown(before: int | None, after: int | None) -> bool:
+    """Whether a count that may be unknown has grown."""
+    return before is not None and after is not None and after > before
+
+
+def _sum_status_b(field: str) -> int | None:
+    own_b = _status_b("self", field)
+    if own_b is None:
+        return None
+    return own_b + sum(_status_b(str(pid), field) or 0 for pid in descendants(os.getpid()))
+
+
+def _status_b(process: str, field: str) -> int | None:
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
     except OSError:
         return None
     for line in lines:

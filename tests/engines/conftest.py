@@ -56,6 +56,16 @@ def engine_python() -> str:
 
 
 @pytest.fixture(scope="session")
+def vllm_python() -> str:
+    """The interpreter with vLLM: LEM_PYTHON_VLLM, else `.venv-vllm` in the checkout."""
+    found = CHECKOUT / ".venv-vllm" / "bin" / "python"
+    python = os.environ.get("LEM_PYTHON_VLLM") or str(found)
+    if not Path(python).exists():
+        pytest.skip("no engine interpreter: set LEM_PYTHON_VLLM or run `make engine-venv`")
+    return python
+
+
+@pytest.fixture(scope="session")
 def stored_model(engine_python: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as `save_pretrained` leaves it: bfloat16 weights, tokenizer, chat template, a sampling default."""
     folder = tmp_path_factory.mktemp("models") / "tiny"

@@ -10,7 +10,6 @@ from typing import Any
 
 #: `key` refuses the key whatever its value, `key=value` one value of it.
 NOT_YET: Mapping[str, str] = {
-    "backend=vllm": "the vllm backend is not available in this version",
     "workload.dataset=hub": "hub data sets are not available in this version; put the prompts into a file and name "
     "it as file:NAME",
 }

@@ -91,6 +91,9 @@ class Engine(ABC):
         """
         return {}
 
+    def forget(self) -> None:  # noqa: B027 - optional
+        """Empty what could serve a window from earlier work, such as a prefix cache. Called before each window."""
+
     def effective(self) -> dict[str, Any]:
         """What the engine really runs with, read back from it. JSON types.
 

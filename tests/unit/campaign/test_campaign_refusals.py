@@ -11,7 +11,6 @@ from lemctl.errors import CampaignFileError
 
 #: For each row of the table, lines of a campaign file that ask for it.
 ASKING = {
-    "backend=vllm": "backend: vllm",
     "workload.dataset=hub": "workload.dataset: alpaca",
 }
 

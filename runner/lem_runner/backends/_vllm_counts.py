@@ -1,0 +1,71 @@
+"""What vLLM counts of itself at each step, summed between two looks: the use of its KV cache, hits of its prefix cache.
+
+A logger of vLLM's own kind; it is called on the thread of the event loop, and so is whoever looks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass
+class Counts:
+    """Sums since the last `take`."""
+
+    kv_cache_usage: float | None = None
+    queries: int = 0
+    hits: int = 0
+    drafted: int = 0
+    accepted: int = 0
+    preempted: int = 0
+
+    def add(self, scheduler: Any, iteration: Any) -> None:
+        """One step of the engine; either part may be missing."""
+        if scheduler is not None:
+            self.kv_cache_usage = max(self.kv_cache_usage or 0.0, scheduler.kv_cache_usage)
+            self.queries += scheduler.prefix_cache_stats.queries
+            self.hits += scheduler.prefix_cache_stats.hits
+            speculation = scheduler.spec_decoding_stats
+            if speculation is not None:
+                self.drafted += speculation.num_draft_tokens
+                self.accepted += speculation.num_accepted_tokens
+        if iteration is not None:
+            self.preempted += iteration.num_preempted_reqs
+
+    def gauges(self) -> dict[str, float | None]:
+        """As `Engine.gauges` tells them; None where nothing was counted. `kv_cache_usage` is the highest of a step."""
+        return {
+            "kv_cache_usage": self.kv_cache_usage,
+            "prefix_cache_hit_rate": self.hits / self.queries if self.queries else None,
+            "draft_acceptance_rate": self.accepted / self.drafted if self.drafted else None,
+            "preemptions": float(self.preempted),
+        }
+
+
+class Ledger:
+    """Holds the counts; `logger` is what vLLM is given."""
+
+    def __init__(self) -> None:
+        self._now = Counts()
+
+    def take(self) -> dict[str, float | None]:
+        """The gauges since the last call; counting begins anew."""
+        then, self._now = self._now, Counts()
+        return then.gauges()
+
+    def logger(self) -> Any:
+        """A factory of loggers, one for each engine of a data-parallel group; all write here."""
+        from vllm.v1.metrics.loggers import StatLoggerBase
+
+        ledger = self
+
+        class StepLogger(StatLoggerBase):  # type: ignore[misc]
+            def __init__(self, vllm_config: Any, engine_index: int = 0) -> None: ...
+
+            def record(self, scheduler_stats: Any, iteration_stats: Any, *_: Any, **__: Any) -> None:
+                ledger._now.add(scheduler_stats, iteration_stats)
+
+            def log_engine_initialized(self) -> None: ...
+
+        return StepLogger
