@@ -91,7 +91,7 @@ TABLE: tuple[Row, ...] = (
         "engine.tensor_parallel",
         "engine",
         {
-            "pytorch": Lacks("transformers has it only for some models and under torchrun", but=(1,)),
+            "pytorch": {"tensor_parallel": VALUE},
             "vllm": {"tensor_parallel_size": VALUE},
             "tensorrt": {"tensor_parallel_size": VALUE},
             "replay": Lacks(_NO_PARALLEL, but=(1,)),
@@ -101,7 +101,7 @@ TABLE: tuple[Row, ...] = (
         "engine.pipeline_parallel",
         "engine",
         {
-            "pytorch": Lacks("transformers has no pipeline of devices that works on several batches", but=(1,)),
+            "pytorch": {"pipeline_parallel": VALUE},
             "vllm": {"pipeline_parallel_size": VALUE},
             "tensorrt": {"pipeline_parallel_size": VALUE},
             "replay": Lacks(_NO_PARALLEL, but=(1,)),
@@ -111,7 +111,7 @@ TABLE: tuple[Row, ...] = (
         "engine.prefix_caching",
         "engine",
         {
-            "pytorch": Lacks("transformers keeps no cache from one request to the next", but=(False,)),
+            "pytorch": {"cb_allow_block_sharing": VALUE},
             "vllm": {"enable_prefix_caching": VALUE},
             "tensorrt": {"kv_cache_config.enable_block_reuse": VALUE},
             "replay": Lacks(_NO_MODEL, but=(False,)),

@@ -10,18 +10,20 @@ import queue
 import signal
 import sys
 import time
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from lem_runner import backends, processes, records, watch
+from lem_runner import backends, load, processes, records, watch
 from lem_runner.admission import check_engine, check_measure, check_workload, read_prompts, read_trace
 from lem_runner.attempt import Attempt, Stopped
-from lem_runner.backends import Engine
+from lem_runner.backends import ConcurrentEngine, Engine
 from lem_runner.context import HeldContext
 from lem_runner.events import EventLog
 from lem_runner.failures import BadRequestError, Failure, SessionFolderError, failure_of, one_line
 from lem_runner.identity import hello
+from lem_runner.peers import Loss
 from lem_runner.progress import Progress
 from lem_runner.protocol import (
     ALIVE_PERIOD_S,
@@ -84,6 +86,19 @@ class Session:
     def is_stopped(self, attempt: str) -> bool:
         """True when this attempt should not begin another batch."""
         return self._is_terminating or attempt in self._cancelled
+
+    def lose(self, loss: Loss) -> NoReturn:
+        """A process that the engine needs is gone: the session ends, with the kind that was told or in the same way.
+
+        Called from any thread; the main one may wait for that process for ever.
+        """
+        if loss.failure is None:
+            watch.end_like(loss.returncode or 0, f"{loss.name} ended ({loss.returncode})")
+        with suppress(SessionFolderError):
+            failure = replace(loss.failure, message=f"{loss.name}: {loss.failure.message}", fatal=True)
+            self._log.emit("error", failure.to_json(), self._progress.now.attempt)
+            self._log.emit("bye", {"reason": "fatal error"})
+        watch.end_now(EXIT_FATAL, f"{loss.name}: {loss.failure.message}")
 
     def serve(self) -> int:
         """Answer commands until told to leave; returns the exit status."""
@@ -178,6 +193,8 @@ class Session:
         if not processes.reset_peak_rss():
             attempt.notes.append("the host's memory peak is since the start of the session")
         check_engine(spec.workload, spec.measure, engine)
+        if isinstance(engine, ConcurrentEngine):
+            engine.expect(load.is_one_by_one(spec.workload))
         attempt.trace_s = trace_s
         engine.admit(prompts, attempt.decoding)
         loaded = {
@@ -194,6 +211,7 @@ class Session:
         if self._engine is None:
             self._log.emit("loading", {"backend": spec.backend, "engine_key": spec.engine_key}, name)
             self._engine = backends.load(spec.backend).open()
+            self._engine.report_losses_to(self.lose)
             self._engine_key = spec.engine_key
             self._engine.load(spec)
             self._engine.sync()

@@ -6,10 +6,12 @@ A controller that is gone ends the process at once, from whichever thread notice
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -39,6 +41,19 @@ def end_now(code: int, reason: str) -> NoReturn:
     except OSError:
         pass  # the log's reader may be gone too
     os._exit(code)
+
+
+def end_like(returncode: int, reason: str) -> NoReturn:
+    """End the process tree and this process in the way another process ended: the controller reads it from that."""
+    kill_descendants()
+    with suppress(OSError):
+        os.write(2, f"lem_runner: {reason}\n".encode())
+    if returncode < 0:
+        with suppress(OSError, ValueError):  # SIGKILL has no handler to reset
+            signal.signal(-returncode, signal.SIG_DFL)
+        os.kill(os.getpid(), -returncode)
+        time.sleep(1.0)  # of a signal that may be blocked or ignored by default
+    os._exit(returncode if returncode > 0 else EXIT_IO)
 
 
 def listen(fd: int, deliver: Callable[[Command | Unreadable], None]) -> NoReturn:

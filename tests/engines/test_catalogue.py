@@ -23,7 +23,7 @@ tokens = generation.SpecialTokens(0, 1, (2,))
 values = {"int": 1, "float": 0.5, "bool": True, "str": "x", "list": [[1]], "dict": {}, "any": None}
 special = {"early_stopping": "never", "num_beams": 3, "exponential_decay_length_penalty": [5, 1.1],
     "suppress_tokens": [3], "begin_suppress_tokens": [3], "forced_eos_token_id": 2, "sequence_bias": [[[5], -1.0]],
-    "watermarking_config": {"bias": 2.0}}
+    "watermarking_config": {"bias": 2.0}, "num_assistant_tokens_schedule": "heuristic", "speculation_type": "dflash"}
 missed = []
 for parameter in pytorch.describe():
     if parameter.group != "sampling" or parameter.refused:

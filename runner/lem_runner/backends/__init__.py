@@ -18,6 +18,7 @@ from typing import Any, Literal, Protocol, cast
 from lem_runner import processes
 from lem_runner.failures import BadRequestError
 from lem_runner.parameters import Parameter
+from lem_runner.peers import OnLoss
 from lem_runner.protocol import LoadMode, Prompt, RunSpec, StopReason
 
 #: How long `ConcurrentEngine.generate` waits for a request before it asks again, in seconds.
@@ -57,6 +58,12 @@ class Engine(ABC):
 
     A `ValueError` (`BadRequestError` for one of our own) means that what was asked cannot be done.
     """
+
+    def report_losses_to(self, on_loss: OnLoss) -> None:  # noqa: B027 - optional
+        """Called once, before `load`: whom to tell, from any thread, when a process that the engine needs is lost.
+
+        `on_loss` ends this process.
+        """
 
     @abstractmethod
     def load(self, spec: RunSpec) -> None:
@@ -112,6 +119,10 @@ class ConcurrentEngine(Engine):
     Still called from one thread: what works in the background is the engine's own. Its `Generated` has `t_first_ns` and
     `token_ns`, as they passed: the windows of such loads count tokens by their times.
     """
+
+    def expect(self, one_by_one: bool) -> None:
+        """Called before `admit`: whether the attempt hands its requests over one by one, its warm-up too, or in whole
+        batches by `generate` alone."""
 
     @abstractmethod
     def submit(self, request: int, prompt: Prompt, decoding: Decoding, seed: int) -> None:

@@ -17,7 +17,7 @@ from lem_runner.parameters import Parameter, TypeName, check
 #: Fields of GenerationConfig that cannot be set, and why. What is named nowhere here can be.
 _WORKLOAD = "the workload sets the length and the number of outputs"
 _OUTPUTS = "it changes what generate returns, not what it computes"
-_ASSISTANT = "there is no assistant model"
+_TOKENIZERS = "it is for two models with different tokenizers, and the engine is given token ids alone"
 _HUB_CODE = "this decoding mode needs code from the model hub, which is never run"
 NOT_OFFERED: dict[str, str] = {
     **dict.fromkeys(
@@ -27,20 +27,8 @@ NOT_OFFERED: dict[str, str] = {
         ("output_attentions", "output_hidden_states", "output_scores", "output_logits", "return_dict_in_generate"),
         _OUTPUTS,
     ),
-    **dict.fromkeys(
-        (
-            "is_assistant",
-            "num_assistant_tokens",
-            "num_assistant_tokens_schedule",
-            "assistant_confidence_threshold",
-            "assistant_early_exit",
-            "assistant_lookbehind",
-            "target_lookbehind",
-            "assistant_ensemble_weight",
-            "speculation_type",
-        ),
-        _ASSISTANT,
-    ),
+    **dict.fromkeys(("assistant_lookbehind", "target_lookbehind"), _TOKENIZERS),
+    "is_assistant": "set the engine parameter assistant_model",
     **dict.fromkeys(
         (
             "low_memory",
@@ -60,12 +48,14 @@ NOT_OFFERED: dict[str, str] = {
         "it is for encoder-decoder models",
     ),
     "compile_config": "set the engine parameters compile and compile_mode",
-    "continuous_batching_config": "requests are run in batches",
+    "continuous_batching_config": "set the engine parameters that begin with cb_",
 }
 #: These are settings of the engine: another cache is another engine.
 _CACHE_FIELDS = ("use_cache", "cache_implementation", "cache_config", "max_cache_len", "prefill_chunk_size")
 #: Setting one of these means sampling, unless `do_sample` says otherwise.
 _SAMPLING_FIELDS = ("temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff")
+#: Read from the generation_config of whatever drafts tokens, not from the one that `generate` is given.
+_ASSISTANT_FIELDS = ("num_assistant_tokens", "num_assistant_tokens_schedule", "assistant_confidence_threshold")
 _BOUNDS: dict[str, tuple[float | None, float | None]] = {
     "temperature": (0, None),
     "top_k": (0, None),
@@ -77,8 +67,17 @@ _BOUNDS: dict[str, tuple[float | None, float | None]] = {
     "repetition_penalty": (0, None),
     "no_repeat_ngram_size": (0, None),
     "prompt_lookup_num_tokens": (1, None),
+    "num_assistant_tokens": (1, None),
+    "assistant_confidence_threshold": (0, 1),
+    "assistant_ensemble_weight": (0, 1),
+    "assistant_early_exit": (1, None),
     "max_cache_len": (1, None),
     "prefill_chunk_size": (1, None),
+}
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "cache_implementation": ("dynamic", "static", "offloaded", "offloaded_static", "quantized"),
+    "num_assistant_tokens_schedule": ("constant", "heuristic", "heuristic_transient"),
+    "speculation_type": ("dflash",),
 }
 _TYPES: dict[str, TypeName] = {"bool": "bool", "int": "int", "float": "float", "str": "str", "dict": "dict"}
 #: Where the docstring says nothing, or names a type that JSON has not.
@@ -147,12 +146,20 @@ def decoding_config(decoding: Decoding, tokens: SpecialTokens, cache: Mapping[st
     return config
 
 
-def model_defaults(tokens: SpecialTokens, output: str) -> Any:
-    """What stands in for the model's own generation_config.json: `generate` fills unset fields from it."""
+def model_defaults(tokens: SpecialTokens, output: str, config: Any) -> Any:
+    """What stands in for the model's own generation_config.json: `generate` fills unset fields from it, and a model
+    that drafts tokens reads from it how many. `config` is that of the attempt."""
     from transformers import GenerationConfig
 
     eos = list(tokens.eos) if output == "natural" and tokens.eos else None
-    return GenerationConfig(pad_token_id=tokens.pad, bos_token_id=tokens.bos, eos_token_id=eos)
+    drafting = {**library_defaults(), **{name: value for name, value in vars(config).items() if value is not None}}
+    given = {name: drafting.get(name) for name in _ASSISTANT_FIELDS}
+    return GenerationConfig(pad_token_id=tokens.pad, bos_token_id=tokens.bos, eos_token_id=eos, **given)
+
+
+def drafts(config: Any) -> bool:
+    """Whether `generate` guesses several tokens at a time by itself: by the prompt, by its own early layers."""
+    return any((config.prompt_lookup_num_tokens, config.assistant_early_exit, config.use_mtp))
 
 
 def in_force(config: Any) -> dict[str, Any]:
@@ -204,7 +211,7 @@ def _parameter(name: str, kind: TypeName, default: Any) -> Parameter:
     group: Any = "engine" if name in _CACHE_FIELDS else "sampling"
     kind = _UNDOCUMENTED_TYPES.get(name, kind)
     refused = NOT_OFFERED.get(name, "")
-    return Parameter(name, kind, default, group, doc, "unknown", minimum=minimum, maximum=maximum, refused=refused)
+    return Parameter(name, kind, default, group, doc, "unknown", _CHOICES.get(name), minimum, maximum, refused=refused)
 
 
 def _type_name(documented: str) -> TypeName:

@@ -2,64 +2,25 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
+import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lem_runner.backends._transformers_quantization import require, weight_quantization
 from lem_runner.failures import BadRequestError
-from lem_runner.parameters import Parameter
 from lem_runner.protocol import ModelRef
 
-ENGINE_PARAMETERS = [
-    Parameter("device", "str", "auto", "engine", "auto: cuda where there is one", choices=("auto", "cpu", "cuda")),
-    Parameter("device_map", "any", None, "engine", "as from_pretrained takes it; needs accelerate"),
-    Parameter(
-        "dtype",
-        "str",
-        "auto",
-        "engine",
-        "auto: as the weights are stored (float32 for a random model)",
-        choices=("auto", "float32", "bfloat16", "float16"),
-    ),
-    Parameter(
-        "attn_implementation",
-        "str",
-        None,
-        "engine",
-        "unset: the library's choice",
-        choices=("eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3"),
-    ),
-    Parameter("num_threads", "int", None, "engine", "threads of one CPU operator; unset: torch's choice", minimum=1),
-    Parameter("deterministic", "bool", False, "engine", "refuse operators that are not deterministic"),
-    Parameter(
-        "float32_matmul_precision",
-        "str",
-        "highest",
-        "engine",
-        "TF32 is used below highest",
-        choices=("highest", "high", "medium"),
-    ),
-    Parameter("compile", "bool", False, "engine", "torch.compile of the forward pass", "beta"),
-    Parameter(
-        "compile_mode",
-        "str",
-        "default",
-        "engine",
-        "as torch.compile takes it",
-        "beta",
-        choices=("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"),
-    ),
-    Parameter("load_in_8bit", "bool", False, "engine", "by bitsandbytes, on a GPU"),
-    Parameter("load_in_4bit", "bool", False, "engine", "by bitsandbytes, on a GPU"),
-    Parameter("bnb_4bit_quant_type", "str", "nf4", "engine", "with load_in_4bit", choices=("nf4", "fp4")),
-    Parameter("bnb_4bit_use_double_quant", "bool", False, "engine", "with load_in_4bit"),
-    Parameter(
-        "trust_remote_code", "bool", False, "engine", "refused: a model's own code is never run", choices=(False,)
-    ),
-]
+#: By the name they are imported by.
+_ATTENTION_PACKAGES = {
+    "flash_attention_2": "flash_attn",
+    "flash_attention_3": "flash_attn_interface",
+    "flash_attention_4": "flash_attn.cute",
+}
+_COMPILERS = ("c++", "g++", "clang++")
 
 
 def prepare_environment() -> None:
@@ -68,6 +29,8 @@ def prepare_environment() -> None:
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    # Its default is named after the user, and a container's uid need not have a name.
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(tempfile.gettempdir()) / "torchinductor"))
 
 
 def set_up_torch(settings: Mapping[str, Any]) -> str:
@@ -79,6 +42,8 @@ def set_up_torch(settings: Mapping[str, Any]) -> str:
 
     if settings["num_threads"] is not None:
         torch.set_num_threads(settings["num_threads"])
+    elif ranks(settings) > 1:
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // ranks(settings)))
     torch.use_deterministic_algorithms(settings["deterministic"])
     torch.set_float32_matmul_precision(settings["float32_matmul_precision"])
     has_cuda = torch.cuda.is_available()
@@ -88,22 +53,125 @@ def set_up_torch(settings: Mapping[str, Any]) -> str:
 
 
 def load_model(ref: ModelRef, settings: Mapping[str, Any], device: str) -> Any:
-    """The model in evaluation mode on its device."""
+    """The model in evaluation mode on its device. What cannot be is refused before the weights are read."""
+    _check(settings, device)
     make = _random_model if ref.kind == "random" else _stored_model
     model = make(ref, settings, device)
+    if settings["adapter"] is not None:
+        model = _with_adapter(model, settings)
     model.eval()
     if settings["compile"]:
         import torch
 
-        model.forward = torch.compile(model.forward, mode=settings["compile_mode"])
+        mode = settings["compile_mode"] if settings["compile_backend"] == "inductor" else None
+        model.forward = torch.compile(
+            model.forward,
+            mode=mode,
+            backend=settings["compile_backend"],
+            dynamic=settings["compile_dynamic"],
+            fullgraph=settings["compile_fullgraph"],
+        )
     return model
+
+
+def load_assistant(settings: Mapping[str, Any], device: str, model: Any) -> Any:
+    """The model that drafts tokens for assisted decoding, on the same device; None where none is asked for."""
+    if settings["assistant_model"] is None:
+        return None
+    from transformers import AutoModelForCausalLM
+
+    folder = _folder(settings, "assistant_model", "config.json")
+    assistant = AutoModelForCausalLM.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False, dtype=model.dtype
+    ).to(device)
+    assistant.eval()
+    theirs, ours = (one.config.get_text_config().vocab_size for one in (assistant, model))
+    if theirs != ours:
+        raise BadRequestError(
+            f"engine parameter 'assistant_model': its vocabulary has {theirs} tokens, the model's {ours}; "
+            "they must be of one family"
+        )
+    return assistant
+
+
+def ranks(settings: Mapping[str, Any]) -> int:
+    """How many processes run one copy of the model."""
+    tensor, pipeline = settings["tensor_parallel"], settings["pipeline_parallel"]
+    return int(tensor * pipeline)
+
+
+def check_ranks(settings: Mapping[str, Any]) -> None:
+    """Raise `BadRequestError` for what one process alone can do; before any other is started."""
+    if ranks(settings) == 1:
+        return
+    for name in ("device_map", "load_in_8bit", "load_in_4bit", "adapter", "assistant_model", "compile"):
+        if settings[name]:
+            raise BadRequestError(
+                f"engine parameter {name!r} cannot be combined with tensor_parallel or pipeline_parallel"
+            )
+
+
+def _check(settings: Mapping[str, Any], device: str) -> None:
+    """Combinations and packages; all of it known before a weight is read."""
+    attention = settings["attn_implementation"]
+    if attention in _ATTENTION_PACKAGES:
+        where = f"engine parameter 'attn_implementation': {attention}"
+        require(_ATTENTION_PACKAGES[attention], where)
+        if device != "cuda":
+            raise BadRequestError(f"{where} needs a GPU")
+    if settings["compile"] and settings["compile_backend"] == "inductor":
+        _require_compiler("engine parameter 'compile': inductor", "compile_backend aot_eager")
+    if settings["device_map"] is not None:
+        require("accelerate", "engine parameter 'device_map'")
+    elif settings["max_memory"] is not None:
+        raise BadRequestError("engine parameter 'max_memory' has no effect without device_map")
+    _check_cache(settings, device)
+    if settings["adapter"] is not None:
+        require("peft", "engine parameter 'adapter'")
+        _folder(settings, "adapter", "adapter_config.json")
+    elif settings["merge_adapter"]:
+        raise BadRequestError("engine parameter 'merge_adapter' has no effect without adapter")
+    if settings["assistant_model"] is not None:
+        _folder(settings, "assistant_model", "config.json")
+
+
+def _check_cache(settings: Mapping[str, Any], device: str) -> None:
+    kind = settings.get("cache_implementation")
+    where = f"engine parameter 'cache_implementation': {kind}"
+    if kind == "quantized":
+        backend = (settings.get("cache_config") or {}).get("backend", "quanto")
+        require({"quanto": "optimum.quanto"}.get(backend, backend), where)
+        if backend == "quanto":
+            _require_compiler(where, "cache_config with backend hqq")
+            _build_quanto_elsewhere()
+    elif kind in ("offloaded", "offloaded_static") and device != "cuda":
+        raise BadRequestError(f"{where} needs a GPU to offload from")
+
+
+def _require_compiler(what: str, otherwise: str) -> None:
+    if not any(map(shutil.which, _COMPILERS)):
+        raise BadRequestError(f"{what} needs a C++ compiler, and none is on the PATH here; {otherwise} needs none")
+
+
+def _build_quanto_elsewhere() -> None:
+    """It compiles its kernels when first used, beside its sources, which an engine's container may not write to."""
+    from optimum.quanto.library.extensions import cpp
+
+    cpp.ext.build_directory = str(Path(tempfile.gettempdir()) / "quanto-build")
+
+
+def _folder(settings: Mapping[str, Any], name: str, file: str) -> Path:
+    folder = Path(settings[name])
+    if not (folder / file).is_file():
+        raise BadRequestError(f"engine parameter {name!r}: {folder} holds no {file}")
+    return folder
 
 
 def _random_model(ref: ModelRef, settings: Mapping[str, Any], device: str) -> Any:
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM
 
-    for name in ("load_in_8bit", "load_in_4bit", "device_map"):
+    for name in ("load_in_8bit", "load_in_4bit", "quantization_config", "device_map"):
         if settings[name]:
             raise BadRequestError(f"engine parameter {name!r}: not for a random model, which has no stored weights")
     fields = dict(ref.config or {})
@@ -111,61 +179,52 @@ def _random_model(ref: ModelRef, settings: Mapping[str, Any], device: str) -> An
     if not isinstance(model_type, str):
         raise BadRequestError(f"random model {ref.name!r}: its config has no model_type")
     config = AutoConfig.for_model(model_type, **fields)
-    options = _given(settings, "attn_implementation")
+    options = _given(settings, "attn_implementation", "experts_implementation")
     if settings["dtype"] != "auto":
         options["dtype"] = getattr(torch, settings["dtype"])
     torch.manual_seed(ref.seed)
+    if ranks(settings) > 1:
+        # An empty state: every rank draws its own shard. The same seed gives what they hold in common the same weights.
+        options["distributed_config"] = _distributed(settings)
+        return MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].from_pretrained(None, config=config, state_dict={}, **options)
     with torch.device(device):
         return AutoModelForCausalLM.from_config(config, trust_remote_code=False, **options).to(device)
 
 
 def _stored_model(ref: ModelRef, settings: Mapping[str, Any], device: str) -> Any:
-    from transformers import AutoModelForCausalLM
-
     folder = Path(ref.path or "")
     if ref.path is None or not (folder / "config.json").is_file():
         raise BadRequestError(f"model {ref.name!r}: {ref.path} holds no config.json; fetch the model first")
-    options = _given(settings, "attn_implementation")
+    options = _given(settings, "attn_implementation", "experts_implementation", "device_map", "max_memory")
     options["dtype"] = settings["dtype"]
-    quantization = _quantization(settings, device)
+    quantization = weight_quantization(settings, folder, device)
     if quantization is not None:
         options["quantization_config"] = quantization
-    if settings["device_map"] is not None:
-        _require("accelerate", "device_map")
-        options["device_map"] = settings["device_map"]
-    elif quantization is not None:
-        options["device_map"] = {"": 0}
+        options.setdefault("device_map", {"": 0 if device == "cuda" else "cpu"})
+    if ranks(settings) > 1:
+        options["distributed_config"] = _distributed(settings)
+    from transformers import AutoModelForCausalLM
+
     model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **options)
-    return model if "device_map" in options else model.to(device)
+    is_placed = "device_map" in options or "distributed_config" in options
+    return model if is_placed else model.to(device)
 
 
-def _quantization(settings: Mapping[str, Any], device: str) -> Any:
-    if not (settings["load_in_8bit"] or settings["load_in_4bit"]):
-        return None
-    name = "load_in_8bit" if settings["load_in_8bit"] else "load_in_4bit"
-    if settings["load_in_8bit"] and settings["load_in_4bit"]:
-        raise BadRequestError("engine parameters 'load_in_8bit' and 'load_in_4bit' exclude each other")
-    if device != "cuda":
-        raise BadRequestError(f"engine parameter {name!r}: quantisation by bitsandbytes needs a GPU")
-    _require("bitsandbytes", name)
-    _require("accelerate", name)
-    import torch
-    from transformers import BitsAndBytesConfig
+def _distributed(settings: Mapping[str, Any]) -> Any:
+    from transformers.distributed import DistributedConfig
 
-    if settings["load_in_8bit"]:
-        return BitsAndBytesConfig(load_in_8bit=True)
-    compute = torch.bfloat16 if settings["dtype"] == "auto" else getattr(torch, settings["dtype"])
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_compute_dtype=compute,
-        bnb_4bit_quant_type=settings["bnb_4bit_quant_type"],
-        bnb_4bit_use_double_quant=settings["bnb_4bit_use_double_quant"],
-    )
+    tensor, pipeline = settings["tensor_parallel"], settings["pipeline_parallel"]
+    return DistributedConfig(tp_size=tensor, tp_plan="auto" if tensor > 1 else None, pp_size=pipeline)
 
 
-def _require(package: str, parameter: str) -> None:
-    if importlib.util.find_spec(package) is None:
-        raise BadRequestError(f"engine parameter {parameter!r} needs {package}, which is not installed here")
+def _with_adapter(model: Any, settings: Mapping[str, Any]) -> Any:
+    folder = str(settings["adapter"])
+    if settings["merge_adapter"]:
+        from peft import PeftModel
+
+        return PeftModel.from_pretrained(model, folder).merge_and_unload()
+    model.load_adapter(folder)
+    return model
 
 
 def _given(settings: Mapping[str, Any], *names: str) -> dict[str, Any]:
@@ -179,28 +238,48 @@ def told(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def model_facts(model: Any) -> dict[str, Any]:
-    """What was really loaded, read back from the model. `dtype` is that of most weights."""
+    """What was really loaded, read back from the model. `dtype` is that of most weights.
+
+    Of weights that several ranks share out, the whole counts.
+    """
     import torch
 
     weights_b: Counter[str] = Counter()
     devices: set[str] = set()
     for parameter in model.parameters():
-        weights_b[str(parameter.dtype).removeprefix("torch.")] += parameter.numel() * parameter.element_size()
+        for part in _parts(parameter):
+            weights_b[str(part.dtype).removeprefix("torch.")] += part.numel() * part.element_size()
         devices.add(str(parameter.device))
     text = model.config.get_text_config()
+    adapter = [parameter.numel() for name, parameter in model.named_parameters() if ".lora_" in name]
     return {
         "architecture": type(model).__name__,
         "dtype": weights_b.most_common(1)[0][0],
         "weights_b_by_dtype": dict(weights_b),
         "weights_b": sum(weights_b.values()),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "adapter_parameters": sum(adapter),
         "attn_implementation": getattr(model.config, "_attn_implementation", None),
+        "experts_implementation": getattr(model.config, "_experts_implementation", None),
         "devices": sorted(devices),
         "device_name": torch.cuda.get_device_name() if any("cuda" in name for name in devices) else None,
         "num_threads": torch.get_num_threads(),
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
-        "quantization": str(getattr(model, "quantization_method", None) or "none"),
+        "quantization": _quantization_name(model),
         "max_position_embeddings": getattr(text, "max_position_embeddings", None),
         "vocab_size": text.vocab_size,
     }
+
+
+def _parts(tensor: Any) -> list[Any]:
+    """What a tensor is stored as: some quantised ones wrap others and call themselves what they unfold to."""
+    if hasattr(tensor, "device_mesh") or not hasattr(tensor, "__tensor_flatten__"):
+        return [tensor]
+    names, _ = tensor.__tensor_flatten__()
+    return [part for name in names for part in _parts(getattr(tensor, name))]
+
+
+def _quantization_name(model: Any) -> str:
+    method = getattr(model, "quantization_method", None)
+    return str(getattr(method, "value", method) or "none")

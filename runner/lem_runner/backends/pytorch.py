@@ -1,4 +1,4 @@
-"""transformers' `generate` on torch, in offline batches of token ids.
+"""transformers on torch: `generate` in offline batches of token ids, its continuous batching for requests one by one.
 
 Prompts come as ids and are padded on the left; nothing is tokenised here. torch is imported on `load`, not before.
 """
@@ -8,19 +8,35 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Sequence
-from typing import Any, Literal
+from dataclasses import asdict
+from typing import Any, Literal, NoReturn
 
 from lem_runner import processes
-from lem_runner.backends import Decoding, Engine, Generated
+from lem_runner.backends import ConcurrentEngine, Decoding, Engine, Generated
 from lem_runner.backends import _transformers_generation as generation
 from lem_runner.backends import _transformers_loading as loading
+from lem_runner.backends._transformers_batching import Batcher, batching_parameters, request_limit
+from lem_runner.backends._transformers_parameters import ENGINE_PARAMETERS
+from lem_runner.backends._transformers_ranks import Ranks, join, whole
 from lem_runner.failures import BadRequestError
 from lem_runner.parameters import Parameter, resolve
-from lem_runner.protocol import LoadMode, Prompt, RunSpec, StopReason
+from lem_runner.peers import Loss, OnLoss
+from lem_runner.protocol import LOAD_MODES, LoadMode, Prompt, RunSpec, StopReason
 
-PACKAGES = ("transformers", "torch", "safetensors", "tokenizers", "accelerate", "bitsandbytes")
+PACKAGES = (
+    "transformers",
+    "torch",
+    "safetensors",
+    "tokenizers",
+    "accelerate",
+    "peft",
+    "bitsandbytes",
+    "optimum-quanto",
+    "gptqmodel",
+    "flash-attn",
+)
 OWNS_CUDA: Literal["engine", "torch"] = "torch"
-LOADS: tuple[LoadMode, ...] = ("offline",)
+LOADS: tuple[LoadMode, ...] = LOAD_MODES
 
 
 def open() -> Engine:
@@ -29,9 +45,9 @@ def open() -> Engine:
 
 
 def describe() -> list[Parameter]:
-    """Our own engine parameters, then every offered field of the installed GenerationConfig."""
+    """Our own engine parameters, then every offered field of the installed library's configurations."""
     loading.prepare_environment()
-    return [*loading.ENGINE_PARAMETERS, *generation.generation_parameters()]
+    return [*ENGINE_PARAMETERS, *batching_parameters(), *generation.generation_parameters()]
 
 
 class StepClock:
@@ -56,49 +72,101 @@ class StepClock:
         """Nothing is left to do."""
 
 
-class TransformersEngine(Engine):
+class TransformersEngine(ConcurrentEngine):
     """See the module."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_first: bool = True) -> None:
+        """`is_first`: of the ranks that share the model, the one that the runner calls."""
+        self._is_first = is_first
+        self._on_loss: OnLoss = _not_told
+        self._ranks = Ranks(1, _not_told)
         self._settings: dict[str, Any] = {}
         self._device = "cpu"
         self._model: Any = None
+        self._assistant: Any = None
         self._tokens = generation.SpecialTokens(0, None, ())
         self._facts: dict[str, Any] = {}
         self._config: Any = None
         self._ignored: dict[str, Any] = {}
+        self._is_one_by_one = False
+        self._batcher: Batcher | None = None
+
+    def report_losses_to(self, on_loss: OnLoss) -> None:
+        """Of the other ranks."""
+        self._on_loss = on_loss
 
     def load(self, spec: RunSpec) -> None:
-        """Read or draw the weights and put them on the device."""
+        """Read or draw the weights and put them on the device, each rank its part."""
         self._settings = resolve(describe(), "engine", spec.engine)
+        loading.check_ranks(self._settings)
+        if self._is_first:
+            self._ranks = Ranks(loading.ranks(self._settings), self._on_loss)
+        with self._ranks.together("load", spec.to_json()) as others:
+            self._load(spec)
+        if others:
+            self._facts = whole(self._facts, others, self._settings["tensor_parallel"])
+
+    def _load(self, spec: RunSpec) -> None:
         self._device = loading.set_up_torch(self._settings)
+        join(self._device)
         self._model = loading.load_model(spec.model, self._settings, self._device)
+        self._assistant = loading.load_assistant(self._settings, self._device, self._model)
         own = self._model.generation_config
         self._tokens = _special_tokens(own)
         self._ignored = generation.set_by_model(own)
         self._facts = loading.model_facts(self._model)
 
+    def expect(self, one_by_one: bool) -> None:
+        """Whether this attempt goes through continuous batching or through `generate`."""
+        self._is_one_by_one = one_by_one
+
     def admit(self, prompts: Sequence[Prompt], decoding: Decoding) -> None:
         """Refuse prompts that the model cannot take, before the device is asked: there it would be fatal."""
-        longest = max(len(prompt.ids) for prompt in prompts)
+        longest = max(len(prompt.ids) for prompt in prompts) + decoding.max_new_tokens
         limit = self._facts["max_position_embeddings"]
-        if limit is not None and longest + decoding.max_new_tokens > limit:
+        if limit is not None and longest > limit:
             raise BadRequestError(
-                f"the longest prompt has {longest} tokens, with {decoding.max_new_tokens} new ones that is more than "
-                f"the model's {limit} positions"
+                f"the longest prompt has {longest - decoding.max_new_tokens} tokens, with {decoding.max_new_tokens} "
+                f"new ones that is more than the model's {limit} positions"
             )
         largest = max(max(prompt.ids) for prompt in prompts)
         if largest >= self._facts["vocab_size"]:
             raise BadRequestError(f"token id {largest} is not in the model's vocabulary of {self._facts['vocab_size']}")
+        with self._ranks.together("admit", [prompt.ids for prompt in prompts], asdict(decoding)):
+            self._admit(longest, decoding)
+
+    def _admit(self, longest: int, decoding: Decoding) -> None:
         self._config = generation.decoding_config(decoding, self._tokens, generation.cache_settings(self._settings))
-        self._model.generation_config = generation.model_defaults(self._tokens, decoding.output)
+        if self._assistant is not None and (self._config.num_beams or 1) > 1:
+            raise BadRequestError("engine parameter 'assistant_model': beams cannot be drafted; set num_beams to 1")
+        self._model.generation_config = generation.model_defaults(self._tokens, decoding.output, self._config)
+        if self._assistant is not None:
+            self._assistant.generation_config = generation.model_defaults(self._tokens, decoding.output, self._config)
+        self._close_batcher()
+        if self._is_one_by_one:
+            self._open_batcher(longest)
         if self._device == "cuda":
             import torch
 
-            torch.cuda.reset_peak_memory_stats()
+            for index in self._gpus():
+                torch.cuda.reset_peak_memory_stats(index)
 
     def generate(self, prompts: Sequence[Prompt], decoding: Decoding, seed: int) -> list[Generated]:
-        """One call of `generate`. Token times are None where it takes no streamer (beams)."""
+        """One call of `generate`, or the same requests handed over one by one. Token times are None for beams."""
+        if self._is_one_by_one:
+            return super().generate(prompts, decoding, seed)
+        if len(prompts) > 1 and (self._assistant is not None or generation.drafts(self._config)):
+            raise BadRequestError(
+                f"assisted decoding and prompt lookup take one request at a time: batch_size is {len(prompts)}, set it "
+                "to 1"
+            )
+        if self._settings["pipeline_parallel"] > 1 and len({len(prompt.ids) for prompt in prompts}) > 1:
+            # Tried with transformers 5.19.0: its pipeline gives other tokens for a padded batch than one process does.
+            raise BadRequestError("pipeline_parallel: the prompts of one batch must be of one length")
+        with self._ranks.together("generate", [prompt.ids for prompt in prompts], asdict(decoding), seed):
+            return self._generate(prompts, decoding, seed)
+
+    def _generate(self, prompts: Sequence[Prompt], decoding: Decoding, seed: int) -> list[Generated]:
         import torch
 
         width = max(len(prompt.ids) for prompt in prompts)
@@ -108,33 +176,62 @@ class TransformersEngine(Engine):
         clock = StepClock(len(prompts)) if (self._config.num_beams or 1) == 1 else None
         if self._config.do_sample:
             torch.manual_seed(seed)
+        drafting = {} if self._assistant is None else {"assistant_model": self._assistant}
         with torch.inference_mode():
             made = self._model.generate(
                 input_ids=torch.tensor(rows, device=self._model.device),
                 attention_mask=torch.tensor(mask, device=self._model.device),
                 generation_config=self._config,
                 streamer=clock,
+                **drafting,
             )
             new_ids: list[list[int]] = made[:, width:].tolist()
         t_end_ns = time.monotonic_ns()
         eos = frozenset(self._tokens.eos) if decoding.output == "natural" else frozenset()
         return [_generated(ids, eos, clock, t_end_ns) for ids in new_ids]
 
+    def submit(self, request: int, prompt: Prompt, decoding: Decoding, seed: int) -> None:
+        """To the manager's thread."""
+        assert self._batcher is not None, "expect and admit come first"
+        self._batcher.submit(request, prompt.ids, decoding.max_new_tokens, seed)
+
+    def finished(self, timeout_s: float) -> list[tuple[int, Generated]]:
+        """From the manager's thread."""
+        assert self._batcher is not None, "expect and admit come first"
+        return self._batcher.finished(timeout_s)
+
+    def abandon(self) -> None:
+        """The manager goes, and with it what it was working on; the next attempt makes another."""
+        self._close_batcher()
+
+    def batch_limit(self) -> int:
+        """Of one step."""
+        return request_limit(self._settings, self._device) if self._batcher is None else self._batcher.limit
+
+    def gauges(self) -> dict[str, float | None]:
+        """How full the cache of continuous batching was."""
+        return {} if self._batcher is None else self._batcher.gauges()
+
     def sync(self) -> None:
-        """Wait for every GPU of this process."""
+        """Wait for every GPU that holds a part of the model."""
         if self._device == "cuda":
             import torch
 
-            for index in range(torch.cuda.device_count()):
+            for index in self._gpus():
                 torch.cuda.synchronize(index)
 
     def memory(self) -> dict[str, Any]:
-        """Device bytes as torch's allocator counts them, summed over GPUs: the CUDA context is not among them."""
+        """Device bytes as torch's allocator counts them, summed over GPUs and ranks: no CUDA context is among them."""
+        with self._ranks.together("memory") as others:
+            own = self._memory()
+        return {name: _sum([own[name], *(other[name] for other in others)]) for name in own}
+
+    def _memory(self) -> dict[str, Any]:
         used_b = peak_b = None
         if self._device == "cuda":
             import torch
 
-            indices = range(torch.cuda.device_count())
+            indices = self._gpus()
             used_b = sum(torch.cuda.memory_allocated(index) for index in indices)
             peak_b = sum(torch.cuda.max_memory_allocated(index) for index in indices)
         return {
@@ -152,16 +249,54 @@ class TransformersEngine(Engine):
         if self._config is not None:
             facts["generation"] = generation.in_force(self._config)
             told = generation.told(facts["generation"], told["engine"])
+        if self._batcher is not None:
+            facts["continuous_batching"] = self._batcher.in_force()
         return {**facts, "reported": told}
 
     def close(self) -> None:
         """Drop the model and give its memory back."""
-        self._model = None
+        self._close_batcher()
+        self._ranks.close()
+        self._model = self._assistant = None
         gc.collect()
         if self._device == "cuda":
             import torch
 
             torch.cuda.empty_cache()
+
+    def _gpus(self) -> list[int]:
+        """Indices of those that hold a part of the model; others are not touched, which would put a context there.
+
+        Of several ranks, each looks after its own.
+        """
+        if self._ranks.world > 1:
+            return [0]
+        places = (name.partition(":") for name in self._facts.get("devices", ()))
+        return sorted(int(index or 0) for kind, _, index in places if kind == "cuda")
+
+    def _open_batcher(self, longest: int) -> None:
+        if self._assistant is not None:
+            raise BadRequestError("engine parameter 'assistant_model' is not for continuous batching")
+        if self._ranks.world > 1:
+            raise BadRequestError(
+                "continuous batching runs in one process here: between requests its ranks would spin in a collective, "
+                "and the idle power would not be idle; set tensor_parallel and pipeline_parallel to 1"
+            )
+        self._batcher = Batcher(self._model, self._config, self._settings, longest)
+
+    def _close_batcher(self) -> None:
+        batcher, self._batcher = self._batcher, None
+        if batcher is not None:
+            batcher.close()
+
+
+def _not_told(loss: Loss) -> NoReturn:
+    raise RuntimeError(f"{loss.name} is lost")
+
+
+def _sum(values: Sequence[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
 
 
 def _special_tokens(config: Any) -> generation.SpecialTokens:

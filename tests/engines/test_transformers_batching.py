@@ -1,0 +1,122 @@
+"""transformers' continuous batching under the loads that hand requests over one by one, on a tiny model and a CPU."""
+
+from __future__ import annotations
+
+from itertools import count, pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from runner_process import RunnerProcess, make_spec
+
+from lem_runner.protocol import AttemptResult, ModelRef, RequestRecord, Warmup
+
+pytestmark = pytest.mark.engine
+
+CEILING_S = 120.0
+NEW_TOKENS = 40
+LENGTHS = [3 + (7 * index) % 20 for index in range(24)]
+_numbers = count()
+
+
+@pytest.fixture(scope="module")
+def session(engine_python: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    runner = RunnerProcess(tmp_path_factory.mktemp("batching") / "session", interpreter=engine_python)
+    yield runner
+    runner.end()
+
+
+def spec_of(folder: Path, model: Path, **changes: Any) -> Any:
+    defaults: dict[str, Any] = {
+        "backend": "pytorch",
+        "model": ModelRef("path", "tiny", path=str(model)),
+        "engine": {"dtype": "float32"},
+        "lengths": LENGTHS,
+        "max_new_tokens": NEW_TOKENS,
+        "warmup": Warmup(kind="one_batch"),
+    }
+    return make_spec(folder, **{**defaults, **changes})
+
+
+def run(runner: RunnerProcess, folder: Path, model: Path, **changes: Any) -> tuple[AttemptResult, list[RequestRecord]]:
+    name = f"a{next(_numbers)}"
+    event = runner.run(name, spec_of(folder, model, **changes), CEILING_S)
+    assert event.type == "result", event.data
+    return runner.result(name), runner.requests(name)
+
+
+def texts(requests: list[RequestRecord]) -> dict[str, str | None]:
+    return {record.prompt_sha256: record.output_sha256 for record in requests}
+
+
+def test_closed_load_gives_the_tokens_of_generate_with_a_time_for_each(
+    session: RunnerProcess, tmp_path: Path, stored_model: Path
+) -> None:
+    _, alone = run(session, tmp_path, stored_model, batch_size=1)
+    result, requests = run(session, tmp_path, stored_model, mode="closed", concurrency=4)
+    assert texts(requests) == texts(alone)
+    (window,) = result.windows
+    for record in requests:
+        assert record.tokens_out == NEW_TOKENS
+        assert record.stop == "length"
+        assert record.token_ns == sorted(record.token_ns or [])
+        assert record.t_submit_ns < (record.t_first_ns or 0) < record.t_end_ns
+        assert (record.queue_s or -1) >= 0
+        assert (record.prefill_s or -1) > 0
+    assert window.tokens_out > 0
+    assert result.counting == "by_token_time"
+    assert 0 < (result.gauges["kv_cache_usage"] or 0) <= 1
+    assert result.effective["continuous_batching"]["allow_block_sharing"] is False
+    # Four at a time share steps: they overlap, which one after another never do.
+    spans = sorted((record.t_submit_ns, record.t_end_ns) for record in requests)
+    assert any(later[0] < earlier[1] for earlier, later in pairwise(spans))
+
+
+def test_arrivals_of_their_own_are_served(session: RunnerProcess, tmp_path: Path, stored_model: Path) -> None:
+    result, requests = run(session, tmp_path, stored_model, mode="poisson", rate_per_s=40.0, arrival_seed=3)
+    assert len(requests) == len(LENGTHS)
+    assert result.load["latency_p95_s"] > 0
+    assert all(record.t_due_ns is not None for record in requests)
+
+
+def test_natural_ends_and_batches_after_a_load_on_the_same_engine(
+    session: RunnerProcess, tmp_path: Path, stored_model: Path
+) -> None:
+    natural = {"output": "natural", "sampling": {"temperature": 1.0}}
+    _, requests = run(session, tmp_path, stored_model, mode="closed", concurrency=8, **natural)
+    assert all(record.tokens_out <= NEW_TOKENS for record in requests)
+    assert all((record.stop == "length") <= (record.tokens_out == NEW_TOKENS) for record in requests)
+    _, batches = run(session, tmp_path, stored_model, batch_size=4)
+    assert [record.tokens_out for record in batches] == [NEW_TOKENS] * len(LENGTHS)
+    assert session.types().count("loading") == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"sampling": {"num_beams": 2}}, "num_beams"),
+        ({"sampling": {"prompt_lookup_num_tokens": 2}}, "prompt_lookup_num_tokens"),
+        ({"sampling": {"repetition_penalty": 1.3}}, "RepetitionPenalty"),
+    ],
+)
+def test_what_it_cannot_do_is_refused_before_the_window(
+    session: RunnerProcess, tmp_path: Path, stored_model: Path, changes: dict[str, Any], text: str
+) -> None:
+    spec = spec_of(tmp_path, stored_model, mode="closed", concurrency=4, **changes)
+    event = session.run(f"a{next(_numbers)}", spec, CEILING_S)
+    assert event.type == "error", event.data
+    assert event.data["kind"] == "bad_request"
+    assert text in event.data["message"]
+
+
+def test_a_cancelled_load_leaves_the_engine_able(session: RunnerProcess, tmp_path: Path, stored_model: Path) -> None:
+    name = f"a{next(_numbers)}"
+    spec = spec_of(tmp_path, stored_model, mode="closed", concurrency=4, window_s=600.0)
+    session.send("run", name, spec)
+    session.wait_for("loaded", name, CEILING_S)
+    session.send("go", name)
+    session.wait_for("window_begin", name, CEILING_S)
+    session.send("cancel", name)
+    session.wait_cancelled(name)
+    _, requests = run(session, tmp_path, stored_model, mode="closed", concurrency=4)
+    assert len(requests) == len(LENGTHS)
