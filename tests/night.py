@@ -219,15 +219,15 @@ def audit_state(home: Home) -> None:
     assert check(home) == []
     with Store.open(home) as store:
         db = store.connection
-        _audit_log(db, "run", "runs")
-        _audit_log(db, "campaign", "campaigns")
+        audit_log(db, "run", "runs")
+        audit_log(db, "campaign", "campaigns")
         _audit_runs(db, home)
-        _audit_attempts(db)
+        audit_attempts(db)
         assert db.execute("SELECT count(*) FROM sessions WHERE ended_utc IS NULL").fetchone()[0] == 0
         assert db.execute("SELECT count(*) FROM commands WHERE answered_utc IS NULL").fetchone()[0] == 0
 
 
-def _audit_log(db: Any, entity: str, table: str) -> None:
+def audit_log(db: Any, entity: str, table: str) -> None:
     """Replaying the log gives the stored states, by allowed moves only."""
     replayed: dict[int, tuple[str, str]] = {}
     for row in db.execute("SELECT * FROM transitions WHERE entity = ? ORDER BY id", (entity,)):
@@ -264,7 +264,7 @@ def _audit_result(db: Any, attempt: Any, home: Home) -> None:
     assert (home.sessions / session / f"{attempt['uuid']}.result.json").is_file()
 
 
-def _audit_attempts(db: Any) -> None:
+def audit_attempts(db: Any) -> None:
     """Every attempt ended, once, and no two shared a lane at any time."""
     last: dict[tuple[str, str], int] = {}
     for attempt in db.execute("SELECT * FROM attempts ORDER BY started_mono_ns").fetchall():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lemctl.cli import config_params
 from lemctl.cli.options import Json, Preset, Set, new_app
 from lemctl.cli.terminal import out, out_json, warn
 
@@ -142,40 +143,7 @@ def presets(as_json: Json = False) -> None:
     )
 
 
-@app.command("params")
-def params(
-    backend: Annotated[str, typer.Argument(metavar="BACKEND", help="A backend, such as pytorch.")],
-    search: Annotated[str, typer.Option("--search", metavar="WORD", help="Only where name or meaning has it.")] = "",
-    as_json: Json = False,
-) -> None:
-    """Show the parameters that a backend's engine takes, for BACKEND.engine.NAME and BACKEND.sampling.NAME."""
-    from dataclasses import asdict
-
-    from lemctl.campaign.catalogue import load_catalogue
-    from lemctl.campaign.keys import nearest
-    from lemctl.errors import NotFound
-    from lemctl.paths import data_folder
-    from lemctl.report.table import table
-
-    is_name = backend.replace("_", "").replace("-", "").isalnum()
-    try:
-        catalogue = load_catalogue(data_folder() / "images", backend) if is_name else None
-    except ValueError as error:
-        raise NotFound(str(error)) from None
-    if catalogue is None:
-        known = sorted(path.parent.name for path in (data_folder() / "images").glob("*/params.json"))
-        raise NotFound(f"no catalogue of a backend {backend!r}{nearest(backend, known)} (there are {', '.join(known)})")
-    word = search.lower()
-    found = [each for each in catalogue.parameters.values() if word in f"{each.name} {each.doc}".lower()]
-    if as_json:
-        rows = [asdict(each) for each in found]
-        out_json("config.params", backend=backend, engine_version=catalogue.engine_version, parameters=rows)
-        return
-    lines = [
-        (f"{backend}.{each.group}.{each.name}", each.type, _shown(each.default), each.stability, each.doc)
-        for each in found
-    ]
-    out(table(("key", "type", "default", "stability", "meaning"), lines))
+app.command("params")(config_params.params)
 
 
 @app.command("settings")

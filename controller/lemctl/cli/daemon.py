@@ -72,6 +72,21 @@ def stop(
     say("daemon ended")
 
 
+@app.command("install")
+def install(
+    user: Annotated[bool, typer.Option("--user", help="For your own systemd, without root.")] = False,
+    name: Annotated[str, typer.Option(help="Name of the unit; one for each state folder.")] = "lemctl",
+    print_only: Annotated[bool, typer.Option("--print", help="Show the unit and write nothing.")] = False,
+) -> None:
+    """Write a systemd unit that keeps the daemon alive, with watchdog and restart limits.
+
+    Settings of this shell (LEM_* but no addresses, PATH) go with it. Says what to type next.
+    """
+    from lemctl.cli.install import install_unit
+
+    install_unit(is_users=user, name=name, print_only=print_only)
+
+
 @app.command("status")
 def status(json: Json = False) -> int:
     """Whether it runs, and whether its heart beats. Exit code 6 when it does not run."""

@@ -1,4 +1,4 @@
-"""The daemon's log: JSON lines, rotated, 0600."""
+"""The daemon's log: JSON lines without secrets, rotated, 0600."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import logging
 import logging.handlers
 import os
 from datetime import UTC, datetime
+from io import TextIOWrapper
 from pathlib import Path
+
+from lemctl.redact import redact
 
 ROTATE_B = 5_000_000
 KEEP = 5
@@ -24,13 +27,20 @@ class _JsonLines(logging.Formatter):
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line)
+        return redact(json.dumps(line))
+
+
+class _Private(logging.handlers.RotatingFileHandler):
+    """Every file of it is ours alone, those that a rotation begins too."""
+
+    def _open(self) -> TextIOWrapper:
+        fd = os.open(self.baseFilename, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        return open(fd, "a", encoding="utf-8")  # noqa: PTH123 - a descriptor, not a path
 
 
 def open_log(path: Path) -> logging.Logger:
     """The logger `lemctl`, writing to `path`."""
-    os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
-    handler = logging.handlers.RotatingFileHandler(path, maxBytes=ROTATE_B, backupCount=KEEP)
+    handler = _Private(path, maxBytes=ROTATE_B, backupCount=KEEP)
     handler.setFormatter(_JsonLines())
     logger = logging.getLogger("lemctl")
     logger.handlers = [handler]

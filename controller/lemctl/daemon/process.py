@@ -8,12 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lemctl.clock import SystemClock, boot_id
 from lemctl.daemon.locks import FileLock, holder_text
+from lemctl.daemon.log import ROTATE_B
 from lemctl.errors import CannotGoOn, DiskFull, LemctlError, Locked
 from lemctl.paths import Home
+from lemctl.redact import TOKEN_VARIABLES
 from lemctl.settings import Settings
 from lemctl.store import live
 from lemctl.store.database import Store, backup, prune_backups
@@ -52,6 +55,9 @@ def spawn(settings: Settings, timeout_s: float = SPAWN_TIMEOUT_S) -> int:
     home.create()
     log = home.logs / "daemon.out"
     environment = {**os.environ, "LEM_HOME": str(home.root)}
+    for secret in TOKEN_VARIABLES:  # the prefetch alone needs them
+        environment.pop(secret, None)
+    _rotate(log)
     with os.fdopen(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600), "ab") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", "lemctl.daemon.process"],
@@ -72,9 +78,17 @@ def spawn(settings: Settings, timeout_s: float = SPAWN_TIMEOUT_S) -> int:
     raise LemctlError("the daemon did not come up: " + (" | ".join(tail) or f"nothing in {log}"))
 
 
+def _rotate(log: Path) -> None:
+    """What a daemon prints before its log is open, or as it crashes: two files of it are kept."""
+    if log.exists() and log.stat().st_size > ROTATE_B:
+        log.rename(log.with_suffix(".out.1"))
+
+
 def run(settings: Settings) -> int:
     """Be the daemon until told to leave; the exit code. Raises `Locked` when another one runs."""
     home = settings.paths
+    for secret in TOKEN_VARIABLES:
+        os.environ.pop(secret, None)
     home.create()
     try:
         lock = FileLock.take(home.daemon_lock, str(os.getpid()))
@@ -116,11 +130,13 @@ def _serve(settings: Settings, store: Store, log: logging.Logger) -> None:
     from lemctl.daemon.notify import Postman
     from lemctl.daemon.recovery import recover
     from lemctl.daemon.serve import Daemon, Flag
+    from lemctl.daemon.supervisor import Supervisor
     from lemctl.daemon.world import Host
 
     leave = Flag()
     _leave_on_signals(leave)
     clock = SystemClock()
+    supervisor = Supervisor(clock)
     disk = HostDisk(store.home, clock, settings.min_free_disk_mb * MB, settings.ballast_mb * MB)
     store.make_room = disk.make_room
     host = Host(settings, store, clock, boot_id(), disk)
@@ -135,10 +151,11 @@ def _serve(settings: Settings, store: Store, log: logging.Logger) -> None:
         host.lane_for,
         os.getpid(),
         disk,
-        chores=(Postman(store, clock), Digest(store, clock), disk),
+        chores=(supervisor, Postman(store, clock), Digest(store, clock), disk),
         leave=leave,
     )
     daemon.alarm = SchedulerAlarm(daemon.wake)
+    supervisor.ready()
     daemon.serve()
     log.info("ended")
 

@@ -66,7 +66,14 @@ def next_due(schedule: Schedule, now: datetime) -> datetime:
     return read_cron(schedule.cron).next(max(now, schedule.since), zone_of(schedule.tz))
 
 
-def fire_due(tx: Transaction, clock: Clock) -> None:
+def begin_what_is_due(tx: Transaction, clock: Clock) -> datetime | None:
+    """Answer every schedule and every pause whose time has come; when the next one's does."""
+    _fire_due(tx, clock)
+    _end_pauses(tx, clock)
+    return next_alarm(tx, clock)
+
+
+def _fire_due(tx: Transaction, clock: Clock) -> None:
     """Begin the campaigns whose time has come: the first time the one that waits for it, later the same plan again. One
     that has not ended by then goes on instead."""
     for schedule in schedules.in_force(tx):
@@ -80,7 +87,7 @@ def fire_due(tx: Transaction, clock: Clock) -> None:
             schedules.note_begun(tx, schedule, utc_text(moment), again.id)
 
 
-def end_pauses(tx: Transaction, clock: Clock) -> None:
+def _end_pauses(tx: Transaction, clock: Clock) -> None:
     """Put campaigns whose pause is over back in the line."""
     for campaign, deadline in queue.paused_until(tx):
         if deadline.left_s(clock) <= 0:

@@ -1,7 +1,7 @@
 """The daemon's tick. The main thread ticks; a lane's worker thread does one run at a time.
 
-    tick: answer commands -> see what the worker has done -> whose turn is it -> is its lane free -> next run -> work
-          -> chores (messages that wait to be sent, ...) -> heartbeat
+    tick: chores (messages that wait to be sent, ...) -> answer commands -> see what the worker has done
+          -> whose turn is it -> is its lane free -> next run -> work -> heartbeat
 
 Signal handlers only set flags. The loop sleeps until somebody writes to the database (seen at 5 Hz), a worker is done,
 or the heartbeat is due.
@@ -26,6 +26,7 @@ from lemctl.daemon.experiment import World, run_experiment
 from lemctl.daemon.lanes import Lane
 from lemctl.daemon.obey import UnderWay, obey
 from lemctl.daemon.recovery import interrupt_all
+from lemctl.daemon.schedule import begin_what_is_due
 from lemctl.daemon.turn import next_turn
 from lemctl.errors import DiskFull, LemctlError, Locked, PersonsMistake, RunFailed
 from lemctl.store import campaigns, commands, live, outbox
@@ -120,7 +121,7 @@ class Daemon:
     _idle_since_ns: int | None = None
     #: Nothing can begin and no lane is held: there is nothing to do until somebody writes or the alarm rings.
     _at_rest: bool = False
-    _looked_ns: int = 0
+    _looked_ns: int | None = None
     _told: tuple[str, str | None] = ("", None)
     #: Campaigns whose people know that the disk is full.
     _told_of_disk: set[int] = field(default_factory=set)
@@ -146,13 +147,14 @@ class Daemon:
 
     def tick(self) -> None:
         """One look at everything. Raises `CannotGoOn`."""
-        news = self._take_commands()
-        self._collect()
-        self._answer_commands()
-        if self.work is None and not self.leave.is_set() and (news or not self._at_rest or self._is_due()):
-            self._start_next()
         for chore in self.chores:
             chore.tick()
+        news = self._take_commands()
+        is_due = self._begin_what_is_due()
+        self._collect()
+        self._answer_commands()
+        if self.work is None and not self.leave.is_set() and (news or is_due or not self._at_rest):
+            self._start_next()
         self._beat()
 
     def _take_commands(self) -> bool:
@@ -228,9 +230,18 @@ class Daemon:
         """Whether nothing can begin before somebody writes or the alarm rings."""
         return self._at_rest and self.work is None
 
-    def _is_due(self) -> bool:
+    def _begin_what_is_due(self) -> bool:
+        """Schedules and ends of pauses, also while a run is under way: what is due then finds its campaign unfinished.
+        Whether it was looked."""
         now_ns = self.clock.monotonic_ns()
-        return self._alarm().has_rung() or now_ns - self._looked_ns > LOOK_AGAIN_S * 1e9
+        is_late = self._looked_ns is None or now_ns - self._looked_ns > LOOK_AGAIN_S * 1e9
+        if not self._alarm().has_rung() and not is_late:
+            return False
+        self._looked_ns = now_ns
+        with self.store.transaction() as tx:
+            again = begin_what_is_due(tx, self.clock)
+        self._alarm().set(again)
+        return True
 
     def _alarm(self) -> Alarm:
         if self.alarm is None:
@@ -238,16 +249,15 @@ class Daemon:
         return self.alarm
 
     def _start_next(self) -> None:
-        self._looked_ns = self.clock.monotonic_ns()
         with self.store.transaction() as tx:
             turn = next_turn(tx, self.clock, self.lane)
         if turn.has_moved:
             self.wake.set()
             return
         self._at_rest = turn.run is None and self.lane is None
+        self._alarm().set(turn.again)
         if turn.run is None or turn.campaign is None:
             self.waits_for = turn.waits_for
-            self._alarm().set(turn.again)
             self._let_go(LINGER_S if turn.campaign is None else LINGER_HELD_BACK_S)
             return
         self.waits_for = self._obstacle(turn.campaign)

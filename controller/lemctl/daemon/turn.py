@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from lemctl.campaign.expected import Expected
@@ -31,18 +31,13 @@ class Turn:
 
 
 def next_turn(tx: Transaction, clock: Clock, lane: Lane | None) -> Turn:
-    """Begin what is due, then look at the campaign in front."""
-    schedule.fire_due(tx, clock)
-    schedule.end_pauses(tx, clock)
+    """Look at the campaign in front."""
     campaign = campaigns.front(tx, clock)
     if campaign is None:
         return Turn(again=schedule.next_alarm(tx, clock))
     hours = read_hours(campaign.document)
     turn = _in_hours(tx, campaign, hours, clock, lane) if hours else _next(tx, campaign, clock)
-    if turn.run is not None or turn.has_moved:
-        return turn
-    again = schedule.earliest([turn.again, schedule.next_alarm(tx, clock)])
-    return Turn(campaign, None, turn.waits_for, again)
+    return replace(turn, again=schedule.earliest([turn.again, schedule.next_alarm(tx, clock)]))
 
 
 def _next(tx: Transaction, campaign: Campaign, clock: Clock, without: frozenset[str] = frozenset()) -> Turn:

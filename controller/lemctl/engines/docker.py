@@ -100,7 +100,7 @@ class DockerExecutor:
     def open(self, place: Place, limits: Limits) -> Opened:
         """Bring the backend's container up, unless it is warm, and exec a runner in it."""
         backend, lane = place.backend, place.lane
-        spec = self._spec(backend, lane, place.gpus)
+        spec = self.container_spec(backend, lane, place.gpus)
         self._settings.models.mkdir(parents=True, exist_ok=True)
         key = (lane, backend.service)
         container_id = self._warm.get(key)
@@ -160,11 +160,12 @@ class DockerExecutor:
     def probe_alone(self, backend: Backend, gpus: Sequence[str]) -> str | None:
         """Why NVML does not work in a container of its own, None where it does."""
         self._settings.models.mkdir(parents=True, exist_ok=True)
-        spec = self._spec(backend, "doctor", gpus)
+        spec = self.container_spec(backend, "doctor", gpus)
         probe = [backend.interpreter, "-c", NVML_PROBE, str(len(gpus))]
         return _trouble_of(self._containers.run_command(spec, probe))
 
-    def _spec(self, backend: Backend, lane: str, gpus: Sequence[str]) -> ContainerSpec:
+    def container_spec(self, backend: Backend, lane: str, gpus: Sequence[str]) -> ContainerSpec:
+        """The service of a backend on a lane, with the lane's GPUs."""
         data = data_folder()
         files = [data / "compose.yaml"]
         if gpus:

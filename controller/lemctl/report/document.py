@@ -11,6 +11,7 @@ from lemctl.judge.factors import Factors
 from lemctl.report.cells import Cell
 from lemctl.report.comparison import Pair
 from lemctl.store.queries import CampaignRow
+from lemctl.store.read_results import ConfigurationFinding
 from lemctl.store.read_status import FaultCount
 
 
@@ -34,6 +35,8 @@ class Report:
     """What a kWh costs, where that was given: `costs.with_costs` has been applied to the cells."""
     drift: Drift | None = None
     """Of deep idle from the campaign's start to its end; None where it was not read at both."""
+    configuration: Sequence[ConfigurationFinding] = ()
+    """Parameters that an engine reported otherwise than they were handed over."""
 
     @property
     def is_simulated(self) -> bool:
@@ -54,6 +57,7 @@ class Report:
             "work": {"experiments": dict(self.work), "differences": list(self.work_differences)},
             "factors": None if self.factors is None else asdict(self.factors),
             "drift": None if self.drift is None else {"shift": self.drift.shift, "uncertainty": self.drift.u},
+            "configuration": [asdict(finding) for finding in self.configuration],
             "failures": [fault.to_json() for fault in self.faults],
             "database": self.database,
         }

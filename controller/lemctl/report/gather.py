@@ -19,7 +19,13 @@ from lemctl.report.traces import read_traces
 from lemctl.store.database import Store
 from lemctl.store.queries import campaign_document, find_campaign
 from lemctl.store.read_comparison import Selection, measurements
-from lemctl.store.read_results import RunResult, campaign_results, campaign_surroundings, deep_idle_readings
+from lemctl.store.read_results import (
+    RunResult,
+    campaign_results,
+    campaign_surroundings,
+    configuration_findings,
+    deep_idle_readings,
+)
 from lemctl.store.read_status import faults
 from lemctl.store.read_traces import measured_attempts
 from lemctl.store.works import read_outputs
@@ -92,5 +98,6 @@ def _read(
         work_differences=differences,
         factors=factors,
         drift=find_drift(deep_idle_readings(connection, campaign.id)),
+        configuration=configuration_findings(connection, campaign.id),
     )
     return report, results

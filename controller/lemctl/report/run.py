@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from lemctl.lines import duration
-from lemctl.report.figures import ABSENT, axes_line, number
+from lemctl.report.figures import ABSENT, axes_line, axis_value, number
 from lemctl.report.table import table
 
 NS_PER_S = 1e9
@@ -52,6 +52,7 @@ def _attempt(attempt: dict[str, Any]) -> Iterator[str]:
         yield f"  session {session['uuid'][:8]}, {how}"
         for name, version in ((session["hello"] or {}).get("packages") or {}).items():
             yield f"    {name} {version}"
+    yield from _configuration(attempt["facts"].get("configuration"))
     phases = attempt["facts"].get("phases") or {}
     if phases:
         known = {name.removesuffix("_s"): value for name, value in phases.items() if value is not None}
@@ -72,6 +73,33 @@ def _attempt(attempt: dict[str, Any]) -> Iterator[str]:
             for row in attempt["metrics"]
         ]
         yield table(["  metric", "value", "u", "unit", "absent because"], rows, right=(1, 2))
+
+
+def _configuration(kept: dict[str, Any] | None) -> Iterator[str]:
+    """What was declared, what that came to in the engine's own names, and what the engine says of the same names."""
+    if kept is None:
+        return
+    yield f"  declared  {_parameters(kept['declared'])}"
+    yield f"  resolved  {_parameters(kept['resolved'])}"
+    told = kept.get("reported")
+    if told is None:
+        yield "  reported  the engine tells nothing of its parameters"
+        return
+    asked = {part: {name: told.get(part, {}).get(name) for name in kept["resolved"][part]} for part in kept["resolved"]}
+    more = sum(len(told.get(part) or {}) for part in asked) - sum(
+        value is not None for values in asked.values() for value in values.values()
+    )
+    others = f"; {more} more in --json" if more > 0 else ""
+    yield f"  reported  {_parameters(asked)}{others}"
+
+
+def _parameters(by_part: dict[str, dict[str, Any]]) -> str:
+    words = [
+        f"{part}.{name} {ABSENT if value is None else axis_value(value)}"
+        for part, values in by_part.items()
+        for name, value in values.items()
+    ]
+    return ", ".join(words) or "nothing"
 
 
 def _pairs(values: dict[str, Any]) -> str:

@@ -191,6 +191,9 @@ def footer_lines(report: Report, left_out: Sequence[Column] = (), width: int | N
         yield f"energy     {GAIN_NOTE}"
     if report.factors is not None:
         yield f"factors    {describe_factors(report.factors)}"
+    for finding in report.configuration:
+        which = f"{plural(finding.runs, 'run')} of {finding.backend}"
+        yield f"differs    {which}, {finding.severity}: {clipped(finding.text, MESSAGE_WIDTH)}"
     for fault in report.faults:
         yield f"failed     {plural(fault.count, 'run')} {fault.fault}: {clipped(fault.message, MESSAGE_WIDTH)}"
         yield f"           see `lemctl logs {fault.newest_run}`"

@@ -107,6 +107,28 @@ def _campaign_figures(
     return figures
 
 
+@dataclass(frozen=True, slots=True)
+class ConfigurationFinding:
+    """A parameter that an engine reported otherwise than it was handed over, and in how many runs."""
+
+    backend: str
+    severity: str
+    text: str
+    runs: int
+
+
+def configuration_findings(connection: sqlite3.Connection, campaign_id: int) -> list[ConfigurationFinding]:
+    """Of the attempts that gave a result, those that speak against figures first."""
+    rows = connection.execute(
+        "SELECT e.backend, f.severity, f.text, count(DISTINCT r.id) FROM runs r"
+        " JOIN experiments e ON e.hash = r.experiment JOIN attempts a ON a.run_id = r.id AND a.outcome = 'ok'"
+        " JOIN findings f ON f.attempt_id = a.id AND f.code IN ('configuration', 'configuration_differs')"
+        " WHERE r.campaign_id = ? GROUP BY 1, 2, 3 ORDER BY f.severity DESC, 1, 3",
+        (campaign_id,),
+    )
+    return [ConfigurationFinding(*row) for row in rows]
+
+
 def campaign_surroundings(connection: sqlite3.Connection, campaign_id: int) -> dict[str, Any]:
     """Where the results came from: `sessions` (distinct backend, executor, isolation, image, packages) and
     `environments` (kind -> distinct documents), as far as they were recorded."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from lemctl.campaign.docs import json_schema
 from lemctl.campaign.presets import PRESETS
 from lemctl.cli.main import run
 from lemctl.settings import Settings
+
+IMAGES = Path(__file__).parents[3] / "images"
 
 
 @pytest.fixture(autouse=True)
@@ -145,3 +148,56 @@ def test_the_limit_on_runs_is_the_hosts(
     code, _, err = typed(capsys, "validate", str(file))
     assert code == 2
     assert "more than 11 runs" in err
+
+
+def test_params_without_a_backend_shows_what_is_portable(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = {row["key"]: row for row in as_json(capsys, "params")["parameters"]}
+    assert rows["engine.tensor_parallel"]["vllm"] == "tensor_parallel_size"
+    assert rows["engine.tensor_parallel"]["pytorch"].startswith("none: ")
+    _, out, _ = typed(capsys, "params", "--search", "max_seq_len")
+    assert "engine.max_model_len" in out
+    assert typed(capsys, "params", "--diff")[0] == 2
+
+
+def test_params_says_range_choices_label_and_what_cannot_be_set(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = typed(capsys, "params", "tensorrt")
+    lines = {line.split()[0]: " ".join(line.split()[1:]) for line in out.splitlines()}
+    assert lines["tensorrt.engine.kv_cache_config.free_gpu_memory_fraction"].startswith(
+        "float | None, 0 to 1 0.9 stable"
+    )
+    assert lines["tensorrt.engine.backend"].startswith('pytorch | tensorrt "pytorch"')
+    assert "cannot be set: the workload sets the length" in lines["tensorrt.sampling.max_tokens"]
+    assert "only with backend: tensorrt" in lines["tensorrt.engine.quant_config"]
+    assert " prototype" in lines["tensorrt.engine.model_kwargs"]
+
+
+def test_params_diff_asks_the_installed_engine(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert typed(capsys, "params", "replay", "--diff", "--executor", "local")[1].startswith("replay: as the catalogue")
+    catalogue = json.loads((IMAGES / "replay" / "params.json").read_text())
+    changed, dropped = catalogue["parameters"][4], catalogue["parameters"].pop(5)
+    changed["default"] = 7.5
+    catalogue["parameters"].append({**dropped, "name": "brand_new"})
+    said = tmp_path / "said.json"
+    said.write_text(json.dumps(catalogue))
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\ncat {said}\n")
+    python.chmod(0o755)
+    monkeypatch.setenv("LEM_PYTHON_REPLAY", str(python))
+    found = as_json(capsys, "params", "replay", "--diff", "--executor", "local")["differences"]
+    assert [(each["name"], each["what"]) for each in found] == [
+        (changed["name"], "differs"),
+        (dropped["name"], "only in the catalogue"),
+        ("brand_new", "only in the engine"),
+    ]
+    assert found[0]["engine"] == "default 7.5"
+
+
+def test_an_engine_that_is_not_here_is_said_in_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LEM_PYTHON_TENSORRT", sys.executable)
+    code, _, err = typed(capsys, "params", "tensorrt", "--diff", "--executor", "local")
+    assert (code, err.count("\n")) == (4, 1)
+    assert "No module named 'tensorrt_llm'" in err

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,50 +14,33 @@ import pytest
 from runner_process import RUNNER_ROOT, RunnerProcess, StartRunner, make_spec
 
 from lem_runner.protocol import ModelRef, ids_sha256
+from standin.interpreter import AMPERE, STANDIN, VOCABULARY, build_driver, write_interpreter, write_model
 
 TESTS = Path(__file__).parents[2]
-STANDIN = TESTS / "standin"
 COMMITTED = TESTS.parent / "images" / "tensorrt" / "params.json"
-VOCABULARY = 500
-AMPERE = "A100:8.0"
 
 
 @pytest.fixture(scope="session")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a driver that knows the GPUs of LEM_TEST_GPUS."""
-    if shutil.which("gcc") is None:
-        pytest.skip("no C compiler")
-    folder = tmp_path_factory.mktemp("cuda")
-    subprocess.run(
-        ["gcc", "-shared", "-fPIC", "-o", folder / "libcuda.so.1", STANDIN / "cuda_stub.c"], check=True, timeout=60
-    )
-    return folder
+    return build_driver(tmp_path_factory.mktemp("cuda"))
 
 
 Begin = Callable[..., RunnerProcess]
 
 
 @pytest.fixture
-def begin(start_runner: StartRunner, driver: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Begin:
+def begin(start_runner: StartRunner, driver: Path, tmp_path: Path) -> Begin:
     """Starts a runner whose Python has the stand-in, on a host with the GPUs named."""
 
     def start(gpus: str = AMPERE, has_driver: bool = True) -> RunnerProcess:
-        python = tmp_path / "python"
-        path = f"PYTHONPATH=$PYTHONPATH:{STANDIN} LEM_TEST_GPUS={gpus}"
-        library = f" LD_LIBRARY_PATH={driver}" if has_driver else ""
-        python.write_text(f'#!/bin/sh\nexec env {path}{library} {sys.executable} "$@"\n')
-        python.chmod(0o755)
+        python = write_interpreter(tmp_path / "python", driver if has_driver else None, gpus)
         return start_runner(interpreter=str(python))
 
     return start
 
 
 def model(folder: Path, **standin: Any) -> ModelRef:
-    path = folder / "model"
-    path.mkdir(exist_ok=True)
-    config = {"model_type": "llama", "vocab_size": VOCABULARY, "max_position_embeddings": 64, "eos_token_id": [2, 9]}
-    (path / "config.json").write_text(json.dumps({**config, "torch_dtype": "bfloat16", "standin": standin}))
-    return ModelRef("path", "tiny", path=str(path))
+    return ModelRef("path", "tiny", path=str(write_model(folder / "model", **standin)))
 
 
 def spec(folder: Path, **changes: Any) -> Any:

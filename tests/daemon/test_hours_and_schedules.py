@@ -1,0 +1,231 @@
+"""Hours, schedules, pauses and the breaker, on the daemon's own tick and a clock that is moved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from lemctl.campaign.hours import instant, zone_of
+from lemctl.store.campaigns import begin_again, extend_campaign
+from lemctl.store.read_history import past_runs
+from small_hours import BEGIN, Host, planned
+
+NIGHT = 'hours: {from: "22:00", to: "07:00", tz: UTC}'
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    made = Host(tmp_path)
+    yield made
+    made.audit_rest()
+    made.store.close()
+
+
+def finished(host: Host, name: str = "night") -> bool:
+    return host.campaign(name).status.kind == "Finished"
+
+
+def begun_at(host: Host) -> list[datetime]:
+    return [datetime.fromisoformat(t) for (t,) in host.rows("SELECT started_utc FROM attempts ORDER BY id")]
+
+
+def test_nothing_begins_before_its_hours_and_status_says_when(host: Host) -> None:
+    host.add(planned(NIGHT))
+    host.tick(10)
+    assert host.statuses() == ["Queued"] * 3
+    assert host.daemon.waits_for == "night: its hours, which open Fri 27 Mar 22:00 UTC"
+    host.until(lambda: finished(host), "end")
+    assert begun_at(host)[0] == BEGIN.replace(hour=22)
+
+
+def test_a_run_that_would_pass_the_close_is_deferred_to_the_next_night_and_none_is_dropped(host: Host) -> None:
+    host.run_s = 2 * 3600.0
+    host.add(planned('hours: {from: "20:00", to: "01:00", tz: UTC}', cycles=4))
+    host.until(lambda: finished(host), "end")
+    assert host.statuses() == ["Done"] * 4
+    # Two a night once it is known how long they take: at midnight two hours no longer fit.
+    nights = [moment.date() for moment in begun_at(host)]
+    assert len(set(nights)) >= 2
+    assert all(moment.hour in (20, 22) for moment in begun_at(host)[1:])
+
+
+def test_a_run_longer_than_every_window_is_passed_over_and_said(host: Host) -> None:
+    host.run_s = 3 * 3600.0
+    host.script = [lambda _: None, lambda _: None, lambda h: setattr(h, "run_s", 60.0)]  # from the second load on
+    host.add(planned(cycles=1, experiments=2, name="before"))
+    host.until(lambda: finished(host, "before"), "end")
+    host.add(planned('hours: {from: "22:00", to: "23:30", tz: UTC}', cycles=1, experiments=2))
+    host.until(lambda: host.campaign().status.kind == "Paused", "pause")
+    assert host.statuses() == ["Queued", "Done"]
+    reason = host.campaign().status.reason  # type: ignore[union-attr]
+    assert "the runs of 1 experiment are expected to be longer than its hours, 22:00 to 23:30 (UTC)" in reason
+    with host.store.transaction() as tx:
+        extend_campaign(tx, planned(NIGHT, cycles=1, experiments=2), "", host.clock)
+    assert host.ask("resume", campaign="night").exit_code == 0
+    host.until(lambda: finished(host), "end within longer hours")
+
+
+def test_running_work_finishes_after_the_close(host: Host) -> None:
+    host.add(planned('hours: {from: "20:00", to: "21:00", tz: UTC}', cycles=1))
+    host.run_s = 5 * 3600.0
+    host.until(lambda: finished(host), "end")
+    assert host.outcomes() == [("ok", None)]
+
+
+def test_a_campaign_begins_at_its_time(host: Host) -> None:
+    host.add(planned(cycles=1), at=BEGIN + timedelta(hours=5))
+    host.tick(10)
+    assert host.campaign().status.kind == "Waiting"
+    host.until(lambda: finished(host), "end")
+    assert begun_at(host) == [BEGIN + timedelta(hours=5)]
+    assert host.rows("SELECT count(*) FROM schedules WHERE ended_utc IS NULL") == [(0,)]
+
+
+def test_a_schedule_begins_the_same_plan_again_and_each_due_time_counts_once(host: Host) -> None:
+    host.add(planned('schedule: "0 22 * * *"', cycles=2))
+    host.until(lambda: host.campaign().number == 3 and finished(host), "third night")
+    days = [moment.strftime("%a %H:%M") for moment in begun_at(host)[::2]]
+    assert days == ["Fri 22:00", "Sat 22:00", "Sun 22:00"]
+    assert host.rows("SELECT count(*), count(campaign_id) FROM firings") == [(3, 3)]
+    assert host.ask("cancel", campaign="night").text == "night#3 is finished; it does not begin again"
+    host.clock.advance(3 * 86400)
+    host.tick(3)
+    assert host.campaign().number == 3
+
+
+def test_a_schedule_that_is_due_while_its_campaign_goes_on_begins_nothing(host: Host) -> None:
+    host.run_s = 20 * 3600.0
+    host.add(planned('schedule: "0 22 * * *"', cycles=2))
+    host.until(lambda: finished(host), "end")
+    assert host.rows("SELECT count(*), count(campaign_id) FROM firings") == [(2, 1)]
+
+
+def test_due_times_that_were_slept_through_count_once(host: Host) -> None:
+    host.add(planned('schedule: "0 22 * * *"', cycles=1))
+    host.clock.advance(10 * 86400)
+    host.until(lambda: finished(host), "end")
+    assert host.rows("SELECT count(*) FROM firings") == [(1,)]
+    assert host.campaign().number == 1
+
+
+def test_a_pause_for_a_time_ends_by_itself_whatever_the_wall_clock_does(host: Host) -> None:
+    host.add(planned())
+    assert host.ask("pause", campaign="night", for_s=3600).text.startswith("night is paused until 2026-03-27T21:00:0")
+    host.clock.set_wall(2 * 3600)
+    host.clock.advance(1800)
+    host.tick(300)
+    assert host.campaign().status.kind == "Paused"
+    host.clock.advance(1800)
+    host.until(lambda: finished(host), "end")
+
+
+def test_a_pause_until_an_hour_follows_the_wall_clock(host: Host) -> None:
+    host.add(planned())
+    until = (BEGIN + timedelta(hours=1)).isoformat()
+    assert host.ask("pause", campaign="night", until_utc=until).exit_code == 0
+    host.clock.set_wall(3600)
+    host.clock.advance(31)
+    host.until(lambda: finished(host), "end")
+    assert host.clock.utc() < BEGIN + timedelta(hours=2)
+
+
+def test_a_pause_for_good_replaces_one_for_a_time(host: Host) -> None:
+    host.add(planned())
+    host.ask("pause", campaign="night", for_s=60)
+    assert host.ask("pause", campaign="night").exit_code == 0
+    host.clock.advance(3600)
+    host.tick(300)
+    assert host.campaign().status.kind == "Paused"
+    host.ask("resume", campaign="night")
+    host.until(lambda: finished(host), "end")
+
+
+BROKEN = "retry: {max: 0}\nbreaker: {consecutive: 2, probe: 30m}"
+
+
+def test_the_breaker_probes_once_and_closes_when_the_probe_succeeds(host: Host) -> None:
+    host.faults = ["engine_error"] * 2
+    host.add(planned(BROKEN, cycles=6))
+    host.until(lambda: host.campaign().status.kind == "Paused", "breaker")
+    opened = host.clock.utc()
+    host.until(lambda: finished(host), "end")
+    assert host.statuses() == ["Failed"] * 2 + ["Done"] * 4
+    assert begun_at(host)[2] - opened >= timedelta(minutes=29)
+
+
+def test_a_probe_that_fails_opens_the_breaker_again(host: Host) -> None:
+    host.faults = ["engine_error"] * 3
+    host.add(planned(BROKEN, cycles=6))
+    host.until(lambda: len(host.outcomes()) == 3, "probe")
+    host.tick(2)
+    status = host.campaign().status
+    assert status.kind == "Paused"
+    assert status.reason == "breaker: the probe after engine_error failed, too"
+    host.until(lambda: finished(host), "end")
+    assert host.statuses() == ["Failed"] * 3 + ["Done"] * 3
+
+
+def test_a_persons_resume_is_a_probe_too(host: Host) -> None:
+    host.faults = ["engine_error"] * 3
+    host.add(planned(BROKEN.replace("30m", "0"), cycles=6))
+    host.until(lambda: host.campaign().status.kind == "Paused", "breaker")
+    host.clock.advance(86400)
+    host.tick(300)
+    assert host.campaign().status.kind == "Paused", "a probe of 0 waits for a person"
+    host.ask("resume", campaign="night")
+    host.until(lambda: len(host.outcomes()) == 3, "probe")
+    host.tick(2)
+    assert host.campaign().status.kind == "Paused"
+    host.ask("resume", campaign="night")
+    host.until(lambda: finished(host), "end")
+
+
+def test_a_probe_that_is_to_be_retried_lets_no_other_run_through(host: Host) -> None:
+    host.faults = ["infra"] * 4
+    host.add(planned("retry: {max: 1}\nbreaker: {consecutive: 1, probe: 30m}", cycles=3))
+    host.until(lambda: len(host.outcomes()) == 3, "probe")
+    host.tick(5)
+    assert (host.campaign().status.kind, len(host.outcomes())) == ("Paused", 3)
+    host.until(lambda: finished(host), "end")
+    assert host.statuses().count("Done") == 1
+
+
+@pytest.mark.parametrize(("what", "status"), [("pause", "Paused"), ("abort", "Cancelled")])
+def test_on_failure_does_what_it_says(host: Host, what: str, status: str) -> None:
+    host.faults = ["engine_error"]
+    host.add(planned(f"on_failure: {what}"))
+    host.until(lambda: host.campaign().status.kind == status, status)
+    assert host.statuses() == ["Failed", *(["Queued"] * 2 if what == "pause" else ["Cancelled"] * 2)]
+    assert host.campaign().status.reason == f"a run failed with engine_error (on_failure: {what})"  # type: ignore[union-attr]
+
+
+def test_retry_takes_the_kind_of_failure_as_a_condition(host: Host) -> None:
+    host.faults = ["engine_error", "bad_result"]
+    host.add(planned("breaker: {consecutive: 9}"))
+    host.until(lambda: finished(host), "end")
+    assert host.ask("retry", campaign="night", where={"kind": "infra"}).exit_code == 7
+    assert host.ask("retry", campaign="night", where={"kind": "bad_result", "backend": "replay"}).exit_code == 0
+    host.until(lambda: finished(host), "end of the retry")
+    assert sorted(host.statuses()) == ["Done", "Done", "Failed"]
+
+
+def test_a_plan_begun_again_has_every_run_anew_and_its_history(host: Host) -> None:
+    host.add(planned(cycles=2))
+    host.until(lambda: finished(host), "end")
+    with host.store.transaction() as tx:
+        again = begin_again(tx, host.campaign(), host.clock)
+    assert (again.label, again.status.kind) == ("night#2", "Waiting")
+    assert host.statuses() == ["Queued"] * 2
+    (newest, *_) = past_runs(host.store.connection)
+    assert newest.took_s >= host.run_s
+    assert newest.guess_s is not None
+    host.until(lambda: finished(host), "second end")
+
+
+def test_the_next_year_comes_too(host: Host) -> None:
+    host.add(planned('schedule: "0 0 1 1 *"', cycles=1))
+    host.until(lambda: finished(host), "end")
+    assert begun_at(host)[0] == instant(date(2027, 1, 1), 0, zone_of(None))
