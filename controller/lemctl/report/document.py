@@ -10,6 +10,7 @@ from lemctl.judge.drift import Drift
 from lemctl.judge.factors import Factors
 from lemctl.report.cells import Cell
 from lemctl.report.comparison import Pair
+from lemctl.report.lengths import LengthFit
 from lemctl.store.queries import CampaignRow
 from lemctl.store.read_results import ConfigurationFinding
 from lemctl.store.read_status import FaultCount
@@ -33,6 +34,8 @@ class Report:
     work_differences: Sequence[str] = ()
     factors: Factors | None = None
     """What a kWh costs, where that was given: `costs.with_costs` has been applied to the cells."""
+    lengths: Sequence[LengthFit] = ()
+    """What prompts and outputs cost, where the campaign varies both lengths."""
     drift: Drift | None = None
     """Of deep idle from the campaign's start to its end; None where it was not read at both."""
     configuration: Sequence[ConfigurationFinding] = ()
@@ -55,6 +58,7 @@ class Report:
             "absent": absent_reasons(self.cells),
             "comparisons": [pair.to_json() for pair in self.comparisons],
             "work": {"experiments": dict(self.work), "differences": list(self.work_differences)},
+            "lengths": [fit.to_json() for fit in self.lengths],
             "factors": None if self.factors is None else asdict(self.factors),
             "drift": None if self.drift is None else {"shift": self.drift.shift, "uncertainty": self.drift.u},
             "configuration": [asdict(finding) for finding in self.configuration],

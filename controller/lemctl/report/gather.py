@@ -13,7 +13,7 @@ from lemctl.report.comparison import COMPARED, backend_pairs, compare, work_grou
 from lemctl.report.costs import with_costs
 from lemctl.report.document import Report
 from lemctl.report.evidence import covariates, distributions, measured_runs
-from lemctl.report.lengths import fit_results
+from lemctl.report.lengths import INPUTS, fit_results
 from lemctl.report.story import Story
 from lemctl.report.traces import read_traces
 from lemctl.store.database import Store
@@ -49,7 +49,6 @@ def gather_story(
         traces=read_traces(store, attempts) if with_traces else [],
         distributions=distributions(runs),
         covariates=covariates(runs),
-        lengths=fit_results(results, include_suspect=include_suspect),
     )
 
 
@@ -71,7 +70,7 @@ def _read(
     connection = store.connection
     campaign = find_campaign(connection, name)
     document, _ = campaign_document(connection, campaign.id)
-    results = campaign_results(connection, campaign.id, None if every else REPORT_METRICS)
+    results = campaign_results(connection, campaign.id, None if every else (*REPORT_METRICS, *INPUTS))
     rule = read_until(document.get("cycles"))
     until = None if rule is None else rule[1]
     metrics = list(dict.fromkeys((*REPORT_METRICS, *(name for result in results for name in result.figures))))
@@ -97,6 +96,7 @@ def _read(
         work=letters,
         work_differences=differences,
         factors=factors,
+        lengths=fit_results(results, include_suspect=include_suspect),
         drift=find_drift(deep_idle_readings(connection, campaign.id)),
         configuration=configuration_findings(connection, campaign.id),
     )

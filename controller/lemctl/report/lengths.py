@@ -1,7 +1,8 @@
-"""What prefill and decode cost: the regression over lengths, for every backend and model of a campaign. Pure."""
+"""What prompts and outputs cost: the regression over lengths, where a campaign varies both of them. Pure."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,9 +10,12 @@ from typing import Any
 from lemctl.judge.measured import Absent
 from lemctl.judge.regression import LengthModel, fit_lengths
 from lemctl.report.cells import counts
+from lemctl.report.figures import axes_line
 from lemctl.store.read_results import RunResult
 
-#: The metrics that the regression reads.
+#: The axes whose grid the regression stands on.
+LENGTH_AXES = ("workload.random.input_len", "workload.max_new_tokens")
+#: The metrics that it reads.
 INPUTS = ("tokens_in", "tokens_out", "requests", "energy_net_per_request")
 
 
@@ -27,16 +31,24 @@ class LengthPoint:
 
 @dataclass(frozen=True, slots=True)
 class LengthFit:
-    """The regression of one backend and model, or why there is none."""
+    """The regression of one backend and model, or why there is none. `axes`: what else is swept, with its value."""
 
     backend: str
     model: str
+    axes: dict[str, Any]
     points: Sequence[LengthPoint]
     fitted: LengthModel | Absent
 
+    @property
+    def name(self) -> str:
+        """`vllm, path:NAME`, with what else is swept."""
+        others = {key: value for key, value in self.axes.items() if key not in ("backend", "model")}
+        return ", ".join([self.backend, self.model, *([axes_line(others)] if others else [])])
+
     def to_json(self) -> dict[str, Any]:
         """As plain JSON types, without the points."""
-        body: dict[str, Any] = {"backend": self.backend, "model": self.model, "runs": len(self.points)}
+        body: dict[str, Any] = {"backend": self.backend, "model": self.model, "axes": self.axes, "name": self.name}
+        body["runs"] = len(self.points)
         if isinstance(self.fitted, Absent):
             return body | {"absent": self.fitted.reason}
         terms = [
@@ -54,21 +66,39 @@ def predicted_j(model: LengthModel, tokens_in: float, tokens_out: float) -> floa
 
 
 def fit_results(results: Sequence[RunResult], *, include_suspect: bool) -> list[LengthFit]:
-    """One fit for every backend and model."""
-    groups: dict[tuple[str, str], list[LengthPoint]] = {}
+    """One fit for each group of runs that differ in both lengths and, their cycle aside, in nothing else."""
+    groups: dict[str, list[RunResult]] = {}
     for result in results:
-        if counts(result, include_suspect) and (point := _point(result)) is not None:
-            groups.setdefault((result.backend, result.model), []).append(point)
-    return [
-        LengthFit(backend, model, points, fit_lengths([(p.tokens_in, p.tokens_out, p.energy_j) for p in points]))
-        for (backend, model), points in groups.items()
-    ]
+        groups.setdefault(json.dumps([result.backend, result.model, _others(result)], sort_keys=True), []).append(
+            result
+        )
+    return [_fit(group, include_suspect) for group in groups.values() if _varies_both(group)]
 
 
-def _point(result: RunResult) -> LengthPoint | None:
+def _others(result: RunResult) -> dict[str, Any]:
+    return {key: value for key, value in result.axes.items() if key not in LENGTH_AXES}
+
+
+def _varies_both(results: Sequence[RunResult]) -> bool:
+    return all(len({result.axes.get(axis) for result in results}) > 1 for axis in LENGTH_AXES)
+
+
+def _fit(results: Sequence[RunResult], include_suspect: bool) -> LengthFit:
+    found = [_point(result) for result in results if counts(result, include_suspect)]
+    points = [point for point in found if isinstance(point, LengthPoint)]
+    reason = next((point.reason for point in found if isinstance(point, Absent)), None)
+    fitted = fit_lengths([(p.tokens_in, p.tokens_out, p.energy_j) for p in points])
+    if reason is not None and not points:
+        fitted = Absent(f"E_net: {reason}")
+    first = results[0]
+    return LengthFit(first.backend, first.model, _others(first), points, fitted)
+
+
+def _point(result: RunResult) -> LengthPoint | Absent:
     figures = [result.figures.get(name) for name in INPUTS]
     values = [figure.value for figure in figures if figure is not None and figure.value is not None]
     if len(values) < len(INPUTS) or not values[2]:
-        return None
+        told = (figure.reason for figure in figures if figure is not None and figure.value is None)
+        return Absent(next((reason for reason in told if reason), "not stored"))
     tokens_in, tokens_out, requests, energy_j = values
     return LengthPoint(result.experiment, tokens_in / requests, tokens_out / requests, energy_j)

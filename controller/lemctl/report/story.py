@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from lemctl.report.document import Report
 from lemctl.report.evidence import Covariate, Distribution, MeasuredRun
-from lemctl.report.lengths import LengthFit
 from lemctl.report.traces import Trace
 
 
@@ -20,4 +19,3 @@ class Story:
     traces: Sequence[Trace]
     distributions: Sequence[Distribution]
     covariates: Sequence[Covariate]
-    lengths: Sequence[LengthFit]

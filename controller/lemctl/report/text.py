@@ -13,6 +13,7 @@ from lemctl.report.comparison_text import NOTE, comparison_text
 from lemctl.report.costs import describe_factors
 from lemctl.report.document import Report, absent_reasons
 from lemctl.report.figures import ABSENT, axis_names, axis_value, number
+from lemctl.report.lengths_text import lengths_text
 from lemctl.report.table import Paint, clipped, table
 
 #: Packages that a reader asks for first; the others are in the JSON.
@@ -39,7 +40,7 @@ def text_report(report: Report, *, in_depth: bool = False, paint: Paint | None =
         left_out.append(may_leave.pop())
         columns.remove(left_out[-1])
         body = _main_table(report, columns, paint)
-    parts = ["\n".join(header_lines(report)), body, comparison_text(report.comparisons)]
+    parts = ["\n".join(header_lines(report)), body, lengths_text(report.lengths), comparison_text(report.comparisons)]
     parts.append("\n".join(footer_lines(report, left_out, width)))
     if in_depth:
         parts.insert(2, "\n\n".join(_depth(cell) for cell in report.cells))

@@ -47,7 +47,7 @@ def page_data(story: Story) -> dict[str, Any]:
         "runs": [_run(run, place) for run in story.runs],
         "latencies": [_distribution(one, place) for one in story.distributions],
         "covariates": [one.to_json() | {"points": _points(one, place)} for one in story.covariates],
-        "lengths": [one.to_json() | {"points": _fitted(one, place)} for one in story.lengths],
+        "lengths": [one.to_json() | {"points": _fitted(one, place)} for one in story.report.lengths],
         "backends": [_pair(pair, place) for pair in story.report.comparisons],
         "absent": absent_reasons(cells),
     }

@@ -123,7 +123,7 @@ function effectPlot(index) {
 
 function fitPlot() {
   const fits = data.lengths.filter((one) => !one.absent);
-  if (!fits.length) return { absent: data.lengths.length ? data.lengths.map((one) => `${one.backend}, ${one.model}: ${one.absent}`).join("; ") : `it needs E_net per request: ${reasonOf("energy_net_per_request")}` };
+  if (!fits.length) return { absent: data.lengths.length ? data.lengths.map((one) => `${one.name}: ${one.absent}`).join("; ") : "this campaign does not vary both lengths, of prompts and of outputs (length-regression.yaml does)" };
   const rows = fits.flatMap((one) => one.points.map(([cell, x, y]) => ({ cell, x, y, series: seriesOf(cell) }))).filter((row) => isKept(row.cell));
   if (!rows.length) return { absent: "no runs of these experiments" };
   const values = rows.flatMap((row) => [row.x, row.y]);
@@ -133,7 +133,7 @@ function fitPlot() {
 
 function termTables() {
   const tables = data.lengths.filter((one) => !one.absent).map((one) => sortedTable(
-    `${one.backend}, ${one.model}: J per request about N_in ${number(one.centre_in)}, N_out ${number(one.centre_out)}; residual sd ${number(one.residual_sd_j)} J, ${one.runs} runs`,
+    `${one.name}: J per request about N_in ${number(one.centre_in)}, N_out ${number(one.centre_out)}; residual sd ${number(one.residual_sd_j)} J, ${one.runs} runs`,
     [
       { head: "term", text: (term) => term.term },
       { head: "J per unit", text: (term) => number(term.coefficient), isFigure: true },
