@@ -53,6 +53,7 @@ def pages() -> dict[str, str]:
         "schema.md": schema_page,
         "metrics.md": metrics_page,
         "parameters.md": parameters_page,
+        "export.md": export_page,
     }
     return {name: f"{GENERATED}\n{make().rstrip()}\n" for name, make in makers.items()}
 
@@ -241,6 +242,33 @@ def metrics_page() -> str:
         *(f"| `{name}` | {metric.unit} | {_cell(metric.meaning)} |" for name, metric in FACTOR_METRICS.items()),
     ]
     return "\n".join(lines)
+
+
+def export_page() -> str:
+    """The columns of every export."""
+    from lemctl.report.fields import FIGURES, SAMPLES, fields_table
+
+    return "\n".join(
+        [
+            "# Exports",
+            "",
+            "The same columns in every form. In JSON each line is an object, the first one tells the schema's version;",
+            "`lemctl results schema metrics|samples|report` prints the JSON Schemas.",
+            "",
+            "## Figures",
+            "",
+            "`lemctl results export`: one row for every metric of every ended attempt; an attempt without figures has",
+            "one row, so that none disappears.",
+            "",
+            *fields_table(FIGURES),
+            "",
+            "## Samples",
+            "",
+            "`lemctl results samples RUN` and `lemctl results export --samples`: one row a reading.",
+            "",
+            *fields_table(SAMPLES),
+        ]
+    )
 
 
 def _plain(value: object) -> str:

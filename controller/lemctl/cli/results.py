@@ -1,24 +1,19 @@
-"""`lemctl results list|show|export|compare`: single runs, with everything that was recorded of them."""
+"""`lemctl results list|show` and its siblings: single runs, with everything that was recorded of them."""
 
 from __future__ import annotations
 
-import csv
-import json as json_module
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Annotated, Any, TextIO
+from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
-from lemctl.cli import results_compare
-from lemctl.cli.options import Campaign, Json, Where, full_keys, matches, new_app, pairs
+from lemctl.cli import results_compare, results_export
+from lemctl.cli.options import Json, Where, full_keys, matches, new_app, pairs
 from lemctl.cli.state import open_store, store_if_any
-from lemctl.cli.terminal import JSON_SCHEMA, out, out_json, say, terminal_width
+from lemctl.cli.terminal import out, out_json, say, terminal_width
 from lemctl.engines.backends import BACKENDS
 from lemctl.errors import UsageMistake
-from lemctl.lines import duration, plural
+from lemctl.lines import duration
 
 app = new_app("List, show, export and compare runs.")
 
@@ -112,64 +107,11 @@ def show(
         out(run_text(found))
 
 
-@app.command("export")
-def export(
-    campaign: Campaign = None,
-    format_: Annotated[
-        str, typer.Option("--format", metavar="csv|json", help="csv, or json: one object a line.")
-    ] = "csv",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; default stdout.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every campaign of the database.")] = False,
-) -> None:
-    """All metrics of all attempts, one row each."""
-    from lemctl.store.queries import find_campaign
-    from lemctl.store.read_results import EXPORT_COLUMNS, export_rows
-
-    if format_ not in ("csv", "json"):
-        raise UsageMistake(f"--format is csv or json, found {format_!r}")
-    if every and campaign is not None:
-        raise UsageMistake("give a campaign or --all, not both")
-    with open_store() as store, _opened(output) as file:
-        campaign_id = None if every else find_campaign(store.connection, campaign).id
-        rows = export_rows(store.connection, campaign_id)
-        count = _write_csv(file, EXPORT_COLUMNS, rows) if format_ == "csv" else _write_json(file, EXPORT_COLUMNS, rows)
-    if output is not None:
-        say(f"{plural(count, 'row')} in {output}")
-
-
+app.command("export")(results_export.export)
+app.command("samples")(results_export.samples)
+app.command("environment")(results_export.environment)
+app.command("schema")(results_export.schema)
 app.command("compare")(results_compare.compare)
-
-
-def _write_csv(file: TextIO, columns: tuple[str, ...], rows: Iterator[tuple[Any, ...]]) -> int:
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(columns)
-    count = 0
-    for count, row in enumerate(rows, 1):  # noqa: B007 - the last number is the count
-        writer.writerow(row)
-    return count
-
-
-def _write_json(file: TextIO, columns: tuple[str, ...], rows: Iterator[tuple[Any, ...]]) -> int:
-    """JSON lines: a first one with the schema, then one object a row."""
-    file.write(json_module.dumps({"schema": JSON_SCHEMA, "kind": "metrics"}) + "\n")
-    count = 0
-    for count, row in enumerate(rows, 1):  # noqa: B007 - the last number is the count
-        body = dict(zip(columns, row, strict=True))
-        body["axes"] = json_module.loads(body["axes"])
-        file.write(json_module.dumps(body, ensure_ascii=False) + "\n")
-    return count
-
-
-@contextmanager
-def _opened(output: Path | None) -> Iterator[TextIO]:
-    if output is None:
-        yield sys.stdout
-        return
-    try:
-        with output.open("w", newline="", encoding="utf-8") as file:
-            yield file
-    except OSError as error:
-        raise UsageMistake(f"{output} cannot be written: {error.strerror}") from None
 
 
 def _one_of(known: Sequence[str], given: str | None, option: str) -> str | None:

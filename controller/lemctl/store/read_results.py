@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -169,6 +169,15 @@ def deep_idle_readings(connection: sqlite3.Connection, campaign_id: int) -> list
         (campaign_id,),
     )
     return [reading for reading, _ in groupby(tuple(row) for row in rows)]
+
+
+def environments_of(connection: sqlite3.Connection, hashes: Mapping[str, str]) -> dict[str, Any]:
+    """kind -> `hash` and `document` of what surrounded an attempt, given as kind -> hash."""
+    found: dict[str, Any] = {}
+    for kind, digest in hashes.items():
+        row = connection.execute("SELECT document FROM environments WHERE hash = ?", (digest,)).fetchone()
+        found[kind] = {"hash": digest, "document": None if row is None else json.loads(row["document"])}
+    return found
 
 
 def run_in_full(connection: sqlite3.Connection, run: int) -> dict[str, Any]:

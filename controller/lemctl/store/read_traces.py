@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from lemctl.store.queries import HAS_NEWER, label_of
+
 #: Bits of a reading's `event_reasons` (NVML's clocks event reasons): the power cap is normal, the others are faults.
 POWER_CAP_BIT = 0x4
 THROTTLE_BITS = 0x8 | 0x20 | 0x40 | 0x80
@@ -150,3 +152,32 @@ def raw_samples(
             )
             for t_ns, reading in rows:
                 yield gpu, series, t_ns, json.loads(reading)
+
+
+@dataclass(frozen=True, slots=True)
+class SampledAttempt:
+    """An ended attempt, whatever its outcome, as an export of samples names it."""
+
+    campaign: str
+    number: int
+    uuid: str
+    attempt: MeasuredAttempt
+
+
+def sampled_attempts(
+    connection: sqlite3.Connection, campaign_id: int | None = None, run: int | None = None
+) -> list[SampledAttempt]:
+    """The ended attempts of a campaign, of a run, or all, in the order in which they ran."""
+    rows = connection.execute(
+        f"SELECT a.id, a.number, a.uuid, c.name, c.number AS campaign_number, {HAS_NEWER}"  # noqa: S608 - a constant
+        " FROM attempts a JOIN runs r ON r.id = a.run_id JOIN campaigns c ON c.id = r.campaign_id"
+        " WHERE a.outcome IS NOT NULL AND (?1 IS NULL OR c.id = ?1) AND (?2 IS NULL OR r.id = ?2) ORDER BY a.id",
+        (campaign_id, run),
+    ).fetchall()
+    found = []
+    for row in rows:
+        attempt = measured_attempt(connection, row["id"])
+        if attempt is not None:
+            label = label_of(row["name"], row["campaign_number"], bool(row["has_newer"]))
+            found.append(SampledAttempt(label, row["number"], row["uuid"], attempt))
+    return found
