@@ -103,13 +103,18 @@ class OutsideHours(PersonsMistake):
 
 
 class RunFailed(LemctlError):
-    """An attempt ended badly. `kind` decides what becomes of the run; `detail` may hold a traceback or a log's tail."""
+    """An attempt ended badly. `kind` decides what becomes of the run; `detail` may hold a traceback or a log's tail.
+
+    Whatever said it, no secret is kept of it.
+    """
 
     def __init__(self, kind: FaultKind, message: str, detail: str = ""):
+        from lemctl.redact import redact  # here, because every command imports this module
+
         self.kind: FaultKind = kind
-        self.message = message
-        self.detail = detail
-        super().__init__(f"{kind}: {message}")
+        self.message = redact(message)
+        self.detail = redact(detail)
+        super().__init__(f"{kind}: {self.message}")
 
 
 class Interrupted(LemctlError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import traceback
@@ -13,6 +14,7 @@ from typer.exceptions import TyperException
 
 from lemctl.errors import CannotGoOn, LemctlError, PersonsMistake
 from lemctl.paths import default_home
+from lemctl.redact import redact
 
 
 def explain(error: Exception, is_verbose: bool) -> int:
@@ -46,7 +48,7 @@ def _usage_line(error: TyperException) -> str:
 
 
 def _print(line: str) -> None:
-    print(f"lemctl: {line}", file=sys.stderr)
+    print(f"lemctl: {redact(line)}", file=sys.stderr)
 
 
 def _keep_traceback(error: Exception) -> Path:
@@ -54,9 +56,10 @@ def _keep_traceback(error: Exception) -> Path:
     logs = default_home() / "logs"
     place = (logs if logs.is_dir() else Path(tempfile.gettempdir())) / "lemctl-errors.log"
     try:
-        with place.open("a") as file:
+        fd = os.open(place, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "a") as file:
             stamp = datetime.now(UTC).isoformat(timespec="seconds")
-            file.write(f"{stamp} {' '.join(sys.argv)}\n{''.join(traceback.format_exception(error))}\n")
+            file.write(redact(f"{stamp} {' '.join(sys.argv)}\n{''.join(traceback.format_exception(error))}\n"))
     except OSError:
         traceback.print_exception(error)
     return place

@@ -33,6 +33,7 @@ from lemctl.daemon.retries import after_failure, after_interruption
 from lemctl.daemon.specs import Located, configuration, reported, resolved, run_spec
 from lemctl.daemon.tale import Tale
 from lemctl.engines.backends import BACKENDS
+from lemctl.engines.entrusted import touch_entrusted
 from lemctl.engines.events import Finished
 from lemctl.engines.executor import Executor
 from lemctl.engines.session import Limits, RunnerDied
@@ -153,7 +154,7 @@ def _attempt(run: QueuedRun, lane: Lane, world: World, cancel: Cancel, attempt: 
     mark = ClockMark.now(lane.clock)
     lane.instruments.begin_attempt(attempt.id)
     steady = opened.folder / steady_file(attempt.uuid)
-    lane.instruments.watch_warmup(steady.touch, spec["measure"]["warmup"]["max_s"])
+    lane.instruments.watch_warmup(lambda: touch_entrusted(steady), spec["measure"]["warmup"]["max_s"])
     finished = opened.session.go(attempt.uuid, cancel, tale.on_event)
     watched = lane.instruments.end_attempt(finished.result.windows)
     host = _host_evidence(mark, lane)

@@ -12,6 +12,7 @@ from typing import Any
 from lem_runner.protocol import PID_FILE
 from lemctl.engines.backends import Backend
 from lemctl.engines.containers import Containers, ContainerSpec
+from lemctl.engines.entrusted import read_entrusted
 from lemctl.engines.errors import ContainerFault, ImageMissing
 from lemctl.engines.executor import Opened, Place
 from lemctl.engines.local import ChildProcess, death_of
@@ -243,7 +244,7 @@ class DockerRunner:
     def kill(self) -> None:
         """SIGKILL to the runner, by the pid that it left in its folder, and to the client."""
         try:
-            pid = int((self._folder / PID_FILE).read_text())
+            pid = int(read_entrusted(self._folder / PID_FILE, 32) or b"")
             # By the shell: a slim image has no `kill` of its own.
             kill = ["sh", "-c", 'kill -9 -"$0" "$0"', str(pid)]
             command = self._containers.exec_command(self._spec, kill)

@@ -25,6 +25,7 @@ from lem_runner.protocol import (
     requests_file,
     result_file,
 )
+from lemctl.engines.entrusted import open_entrusted, read_entrusted
 from lemctl.errors import RunFailed
 
 #: No event is near this long; a longer line is not ours.
@@ -54,7 +55,7 @@ class EventTail:
             yield self._decode(self._pending.popleft())
         if self._fd is None:
             try:
-                self._fd = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                self._fd = open_entrusted(self.path, os.O_RDONLY)
             except FileNotFoundError:
                 return
             except OSError as error:
@@ -205,12 +206,6 @@ def _check_sums(result: AttemptResult, records: Sequence[RequestRecord]) -> None
 
 def _read(path: Path) -> bytes | None:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
+        return read_entrusted(path, MAX_FILE_B)
     except OSError as error:
         raise RunFailed("bad_result", f"{path.name} cannot be read: {error}") from error
-    with os.fdopen(fd, "rb") as file:
-        if os.fstat(fd).st_size > MAX_FILE_B:
-            raise RunFailed("bad_result", f"{path.name} is larger than {MAX_FILE_B} bytes")
-        return file.read()

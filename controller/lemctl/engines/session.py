@@ -5,6 +5,7 @@ It knows nothing of Docker or of the store; a `RunnerProcess` holds the process,
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from lem_runner.protocol import (
     RunSpec,
 )
 from lemctl.cancel import Cancel
+from lemctl.engines.entrusted import touch_entrusted
 from lemctl.engines.events import EventTail, Finished, read_finished
 from lemctl.errors import CancelledByPerson, FaultKind, Interrupted, RunFailed
 
@@ -312,7 +314,12 @@ class Session:
     def _touch_lease(self) -> None:
         now = time.monotonic()
         if now - self._lease_at >= LEASE_PERIOD_S:
-            (self.folder / LEASE_FILE).touch()
+            try:
+                touch_entrusted(self.folder / LEASE_FILE)
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                raise RunFailed("bad_result", f"the lease in the session folder cannot be kept: {error}") from error
             self._lease_at = now
 
 

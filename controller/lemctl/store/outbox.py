@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 from lemctl.clock import Clock, utc_text
+from lemctl.redact import redact
 
 if TYPE_CHECKING:
     from lemctl.store.campaigns import Campaign
@@ -58,7 +59,7 @@ def tell(
             notify["urls_from"],
             key,
             f"{campaign.label} {TITLES[event]}",
-            body,
+            redact(body),
             now_utc,
             now_utc,
         ),
