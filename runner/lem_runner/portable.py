@@ -10,6 +10,7 @@ engine's word for each value, and a value that it leaves out sets nothing. `Lack
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -108,6 +109,16 @@ TABLE: tuple[Row, ...] = (
         },
     ),
     Row(
+        "engine.data_parallel",
+        "engine",
+        {
+            "pytorch": {"data_parallel": VALUE},
+            "vllm": {"data_parallel_size": VALUE},
+            "tensorrt": Lacks("one engine is one replica", but=(1,)),
+            "replay": Lacks(_NO_PARALLEL, but=(1,)),
+        },
+    ),
+    Row(
         "engine.prefix_caching",
         "engine",
         {
@@ -182,6 +193,9 @@ TABLE: tuple[Row, ...] = (
 )
 
 BACKENDS: tuple[str, ...] = tuple(TABLE[0].cells)
+#: Each of these multiplies the GPUs that an engine spans, and so do an engine's own degrees without a portable key.
+_DEGREES = ("engine.tensor_parallel", "engine.pipeline_parallel", "engine.data_parallel")
+_OWN_DEGREES: Mapping[str, tuple[str, ...]] = {"tensorrt": ("context_parallel_size",)}
 
 
 def lacking(backend: str, part: Part, given: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -211,6 +225,20 @@ def translated(backend: str, part: Part, given: Mapping[str, Any]) -> dict[str, 
     return own
 
 
+def gpus_spanned(backend: str, own: Mapping[str, Any]) -> int:
+    """How many GPUs an engine spans with these parameters, which are in its own names."""
+    names = [*_OWN_DEGREES.get(backend, ())]
+    for row in TABLE:
+        cell = row.cell(backend)
+        if row.key in _DEGREES and isinstance(cell, Mapping):
+            names += cell
+    spanned = 1
+    for name in names:
+        degree = own.get(name)
+        spanned *= degree if isinstance(degree, int) else 1
+    return spanned
+
+
 def limits(backend: str, largest_batch: int) -> dict[str, Any]:
     """The engine's own limits where the campaign sets none: its largest batch."""
     return translated(backend, "limit", {"batch_size": largest_batch})
@@ -219,6 +247,11 @@ def limits(backend: str, largest_batch: int) -> dict[str, Any]:
 def request(backend: str, max_new_tokens: int, output: str, seed: int) -> dict[str, Any]:
     """The parameters that every request carries."""
     return translated(backend, "request", {"max_new_tokens": max_new_tokens, "output": output, "seed": seed})
+
+
+def request_seed(seed: int, request: int) -> int:
+    """One number for each (seed, request): requests of a batch must not draw alike, nor those of the next batch."""
+    return random.Random(f"{seed}:{request}").getrandbits(31)  # noqa: S311
 
 
 def _rows(part: Part) -> list[Row]:

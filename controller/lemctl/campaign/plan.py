@@ -23,7 +23,7 @@ from lemctl.campaign.values import SECTIONS
 Engine = tuple[str, str, str]
 
 _LATER = {
-    "engine": ("max_model_len", "tensor_parallel", "pipeline_parallel", "prefix_caching"),
+    "engine": ("max_model_len", "tensor_parallel", "pipeline_parallel", "data_parallel", "prefix_caching"),
     "sampling": ("min_p", "repetition_penalty"),
     "workload": ("prefix_cache_hits",),
 }

@@ -187,6 +187,9 @@ class Engine(Section):
     )
     tensor_parallel: int | None = Field(default=None, ge=1, description="GPUs that share each layer.")
     pipeline_parallel: int | None = Field(default=None, ge=1, description="GPUs that each hold some layers.")
+    data_parallel: int | None = Field(
+        default=None, ge=1, description="Replicas of the engine, each on GPUs of its own."
+    )
     prefix_caching: bool = Field(
         default=False, description="Keep the cache of a prompt's beginning for later requests that begin alike."
     )

@@ -142,10 +142,7 @@ def _preflight(planned: Planned, settings: Settings, executor: str, file: str, p
     from lemctl.errors import PreflightRefused
 
     refuse_unfit(settings, executor)
-    if planned.plan.document["gpus"]:
-        from lemctl.daemon.gpu_choice import choose_gpus, gpus_here
-
-        choose_gpus(planned.plan.document["gpus"], *gpus_here())
+    _check_gpus(planned)
     if notify := planned.plan.document.get("notify"):
         from lemctl.daemon.addresses import addresses_named
 
@@ -161,6 +158,17 @@ def _preflight(planned: Planned, settings: Settings, executor: str, file: str, p
         asked = prefetch_words(file, executor, settings)
         mends = dict.fromkeys(gap.fix or f"lemctl images prefetch {asked}" for gap in gaps)
         raise PreflightRefused(f"missing: {names}; next: " + " and ".join(f"`{mend}`" for mend in mends))
+
+
+def _check_gpus(planned: Planned) -> None:
+    """The GPUs named must be here, and enough for every experiment. Raises `PreflightRefused`."""
+    from lemctl.daemon.gpu_choice import choose_gpus, gpus_here, must_know_gpus, refuse_too_few
+
+    specs = [experiment.spec for experiment in planned.plan.experiments]
+    named = planned.plan.document["gpus"]
+    if named or must_know_gpus(specs):
+        here, why_none = gpus_here()
+        refuse_too_few(specs, choose_gpus(named, here, why_none), why_none)
 
 
 def _enqueue(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+from lemctl.daemon.specs import gpus_of
+from lemctl.engines.backends import BACKENDS
 from lemctl.errors import PreflightRefused
 from lemctl.measure.inventory import find_gpus
 from lemctl.measure.readings import GpuFacts, NvmlUnavailableError
@@ -32,3 +35,24 @@ def choose_gpus(wanted: Sequence[int | str] | None, here: Sequence[GpuFacts], wh
         why = why_none or f"this host has {', '.join(known)}"
         raise PreflightRefused(f"GPU {', '.join(absent)} is not here ({why}); change `gpus` in the campaign file")
     return chosen
+
+
+def must_know_gpus(specs: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether any experiment cannot do without a GPU, or spans more than one where there are any."""
+    return any(BACKENDS[spec["backend"]].needs_gpu or gpus_of(spec) > 1 for spec in specs)
+
+
+def refuse_too_few(specs: Iterable[Mapping[str, Any]], gpus: Sequence[str], why_none: str | None) -> None:
+    """Raise `PreflightRefused` for the first experiment that the chosen GPUs cannot serve.
+
+    Without a GPU the engines that can do without run on the CPU, their ranks beside each other.
+    """
+    for spec in specs:
+        backend, wanted = BACKENDS[spec["backend"]], gpus_of(spec)
+        if backend.needs_gpu and not gpus:
+            raise PreflightRefused(f"{backend.name} needs an NVIDIA GPU ({why_none or 'the campaign names none'})")
+        if gpus and wanted > len(gpus):
+            raise PreflightRefused(
+                f"the parallel degrees of an experiment on {backend.name} need {wanted} GPUs, the campaign has "
+                f"{len(gpus)}; name them in `gpus`"
+            )

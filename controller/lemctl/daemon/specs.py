@@ -82,6 +82,12 @@ def reported(effective: Mapping[str, Any]) -> dict[str, Any] | None:
     return dict(found) if isinstance(found, Mapping) else None
 
 
+def gpus_of(spec: Mapping[str, Any]) -> int:
+    """How many GPUs the parallel degrees of an experiment span, whatever its engine calls them."""
+    backend = spec["backend"]
+    return portable.gpus_spanned(backend, portable.translated(backend, "engine", spec["engine"]))
+
+
 def run_spec(
     spec: dict[str, Any],
     parameters: Resolved,

@@ -31,6 +31,7 @@ class Backend:
     image: str
     interpreter: str
     gpu_image: str | None = None
+    needs_gpu: bool = False
     #: What a person should know before trusting this engine's figures; `doctor` says it.
     caution: str = ""
 
@@ -86,6 +87,7 @@ BACKENDS: dict[str, Backend] = {
             "tensorrt",
             TENSORRT_UPSTREAM,
             "python3",
+            needs_gpu=True,
             caution="written against the published interface of TensorRT-LLM 1.2, and not yet run on a GPU: compare "
             "what `results show` says was resolved and reported before you trust a figure",
         ),

@@ -32,7 +32,6 @@ LOADS: tuple[LoadMode, ...] = LOAD_MODES
 
 #: The library's own, where neither campaign nor model says otherwise.
 DEFAULT_BATCH_LIMIT, DEFAULT_TOKENS_PER_BLOCK = 2048, 32
-_DEGREES = ("tensor_parallel_size", "pipeline_parallel_size", "context_parallel_size")
 STATS_TIMEOUT_S = 0.5
 
 
@@ -78,7 +77,7 @@ class TensorRtEngine(ConcurrentEngine):
     def load(self, spec: RunSpec) -> None:
         """Look at the GPUs, then make the engine: with `backend: tensorrt` that builds it, which can take long."""
         # A missing GPU is said before the library is imported: it cannot be without one.
-        found = require_devices(_gpus_wanted(spec.engine))
+        found = require_devices(portable.gpus_spanned("tensorrt", spec.engine))
         self._device_names = [device.name for device in found]
         self._known = describe()
         self._settings = resolve(self._known, "engine", spec.engine)
@@ -107,7 +106,7 @@ class TensorRtEngine(ConcurrentEngine):
     def submit(self, request: int, prompt: Prompt, decoding: Decoding, seed: int) -> None:
         """One call of `generate_async`, streamed for the times of its tokens. Beams have none."""
         assert self._requests is not None
-        sampling = self._sampling(decoding, seed)
+        sampling = self._sampling(decoding, portable.request_seed(seed, request))
         streams = not sampling.use_beam_search
         llm, ids = self._llm, list(prompt.ids)
         self._requests.submit(
@@ -233,14 +232,6 @@ def _complaint(error: ValueError) -> str:
         return str(error)
     first = errors()[0]
     return f"engine parameter {'.'.join(map(str, first['loc']))!r}: {first['msg']}"
-
-
-def _gpus_wanted(engine: Mapping[str, Any]) -> int:
-    wanted = 1
-    for name in _DEGREES:
-        degree = engine.get(name)
-        wanted *= degree if isinstance(degree, int) else 1
-    return wanted
 
 
 def _shape(ref: ModelRef) -> dict[str, Any]:

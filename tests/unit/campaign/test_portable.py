@@ -27,6 +27,7 @@ VALUES: dict[str, Any] = {
     "engine.max_model_len": 512,
     "engine.tensor_parallel": 2,
     "engine.pipeline_parallel": 2,
+    "engine.data_parallel": 2,
     "engine.prefix_caching": True,
     "sampling.do_sample": True,
     "sampling.temperature": 0.7,
