@@ -5,7 +5,7 @@ PYTEST_ARGS ?=
 # The engines that have an image and an interpreter of their own.
 BACKENDS ?= pytorch vllm
 
-.PHONY: help setup gpu-check demo test test-fast lint format docs docs-check bench lock engine image engine-venv clean
+.PHONY: help setup gpu-check demo test test-fast lint format docs docs-check bench soak lock engine image engine-venv clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
@@ -39,6 +39,9 @@ docs-check: setup ## Fail when that documentation is stale
 
 bench: setup ## The benchmarks of lemctl itself
 	@for file in coverage daemon gate plan cli runner sampler; do [ ! -f bench/$$file.py ] || echo "bench/$$file.py"; done | while read -r file; do .venv/bin/python "$$file" || exit 1; done
+
+soak: setup ## Thirty simulated nights with random faults
+	@PYTHONPATH=tests .venv/bin/python tests/soak.py $(SOAK_ARGS)
 
 lock: ## Write constraints.txt anew with the newest versions
 	@scripts/lock.sh

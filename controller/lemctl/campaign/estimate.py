@@ -28,6 +28,8 @@ _SAMPLE_ROWS_PER_S = 25.0
 _IDLE_ROWS_PER_S = 1.0
 _BYTES_PER_SAMPLE = 48
 _BYTES_PER_REQUEST = 250
+#: Rows of one attempt beside its samples: the log of its moves, facts, metrics, findings, windows, environments.
+STATE_BYTES_PER_RUN = 7_000
 _BYTES_PER_TOKEN_TIME = 12
 
 
@@ -64,6 +66,7 @@ class Estimate:
     load_grounds: dict[Ground, int]
     sample_bytes: int
     request_bytes: int
+    state_bytes: int
 
     @property
     def total_s(self) -> float:
@@ -111,6 +114,7 @@ def estimate(
         load_grounds=load_grounds,
         sample_bytes=int(samples),
         request_bytes=int(requests),
+        state_bytes=len(plan.runs) * STATE_BYTES_PER_RUN,
     )
 
 

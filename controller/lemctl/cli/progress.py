@@ -9,9 +9,10 @@ from typing import Protocol
 
 from lemctl.cli.describe import campaign_ended_line, lane_line, run_ended_line, seconds_since
 from lemctl.cli.state import daemon_pid
+from lemctl.cli.status_left import opens_when
 from lemctl.cli.status_view import lane_states
 from lemctl.cli.terminal import is_terminal, out, say, warn
-from lemctl.errors import NoDaemon
+from lemctl.errors import NoDaemon, OutsideHours
 from lemctl.lines import duration
 from lemctl.paths import Home
 from lemctl.report.columns import RUN_METRICS
@@ -43,7 +44,8 @@ class View(Protocol):
 def wait_for_end(home: Home, campaign_id: int) -> int:
     """Show what happens until the campaign is at rest; returns its exit code.
 
-    Ctrl-C leaves the campaign running: 130. Raises `NoDaemon` when the daemon ends before the campaign.
+    Ctrl-C leaves the campaign running: 130. Raises `NoDaemon` when the daemon ends before the campaign, `OutsideHours`
+    when nothing of it is under way and its hours are closed: it goes on by itself, which nobody need watch.
     """
     with Store.open(home, "read") as store:
         try:
@@ -73,6 +75,8 @@ def _follow(store: Store, home: Home, campaign_id: int, view: View) -> CampaignR
             for number, line in enumerate(ended, shown + 1):
                 view.line(run_ended_line(line, number, campaign.total))
             shown += len(ended)
+            if campaign.status not in AT_REST:
+                _refuse_closed_hours(store, campaign)
         if campaign.status in AT_REST:
             return campaign
         view.now(campaign.total - campaign.left, campaign.total, _under_way(store, home, campaign))
@@ -81,6 +85,13 @@ def _follow(store: Store, home: Home, campaign_id: int, view: View) -> CampaignR
             if daemon_pid(home) is None and campaign_by_id(connection, campaign_id).status not in AT_REST:
                 raise NoDaemon(f"the daemon has ended; campaign {campaign.label} goes on with `lemctl daemon start`")
         time.sleep(POLL_S)
+
+
+def _refuse_closed_hours(store: Store, campaign: CampaignRow) -> None:
+    if any(campaign.counts[status] for status in ("Starting", "Cooling", "Running")):
+        return
+    if opens := opens_when(store, campaign, time.time()):
+        raise OutsideHours(f"campaign {campaign.label} goes on by itself {opens}; `lemctl status` shows it")
 
 
 def _under_way(store: Store, home: Home, campaign: CampaignRow) -> str:

@@ -33,6 +33,22 @@ def left_now(store: Store, campaign: CampaignRow, now_s: float) -> LeftNow | Non
     )
 
 
+def opens_when(store: Store, campaign: CampaignRow, now_s: float) -> str | None:
+    """The local time, in words, before which nothing of the campaign can begin: of its schedule, or of its hours. None
+    where it may begin now."""
+    from lemctl.campaign.hours import local_text, read_hours
+    from lemctl.store.schedules import is_awaited
+
+    if is_awaited(store.connection, campaign.id):
+        return next((one.begins for one in scheduled(store, now_s) if one.name == campaign.name), None)
+    hours = read_hours(campaign_document(store.connection, campaign.id)[0])
+    if hours is None:
+        return None
+    now = datetime.fromtimestamp(now_s, UTC)
+    opens = hours.window_at(now).opens
+    return local_text(opens, hours.zone) if opens > now else None
+
+
 def scheduled(store: Store, now_s: float) -> list[Scheduled]:
     """What begins by itself after `now_s`, first that which begins first."""
     from lemctl.store.schedules import in_force

@@ -86,6 +86,7 @@ class PlanView:
             "disk": {
                 "sample_bytes": estimate.sample_bytes,
                 "request_bytes": estimate.request_bytes,
+                "state_bytes": estimate.state_bytes,
                 "free_bytes": self.free_bytes,
             },
             "vram": {
@@ -192,7 +193,7 @@ def left_json(left: Left) -> dict[str, Any]:
 
 def _needs(view: PlanView) -> Iterator[str]:
     estimate, vram = view.estimate, view.vram
-    written = estimate.sample_bytes + estimate.request_bytes
+    written = estimate.sample_bytes + estimate.request_bytes + estimate.state_bytes
     tight = "; NOT ENOUGH" if written > view.free_bytes else ""
     yield f"disk      about {size(written)} to write, {size(view.free_bytes)} free{tight}"
     if vram.total_bytes is None:

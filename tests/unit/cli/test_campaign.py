@@ -51,6 +51,25 @@ def test_start_of_no_file_names_the_ready_ones(lemctl: Lemctl) -> None:
     assert "demo" in said.err
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("start", "FILE", "--at", "soon"), "--at soon: must be a time such as 22:00"),
+        (("start", "FILE", "--at", "2020-01-01T22:00"), "has passed"),
+        (("pause", "demo", "--for", "1h", "--until", "22:00"), "not both"),
+        (("pause", "demo", "--for", "soon"), "--for soon: must be a duration"),
+        (("pause", "demo", "--until", "25:00"), "--until 25:00: must be a time of the day"),
+    ],
+)
+def test_a_time_that_is_none_is_refused(
+    lemctl: Lemctl, file: Path, night: Night, words: tuple[str, ...], says: str
+) -> None:
+    lemctl("images", "prefetch", str(file), "--executor", "local")
+    said = lemctl("campaign", *(str(file) if word == "FILE" else word for word in words))
+    assert said.code == 2, said.err
+    assert says in said.err
+
+
 def test_start_with_prompts_missing_names_the_command_that_mends_it(lemctl: Lemctl, file: Path, home: Home) -> None:
     said = lemctl("campaign", "start", str(file))
     assert said.code == 4

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from build import Night, plan_of
 from command_line import Lemctl
 
 from lemctl.cli import progress
-from lemctl.errors import NoDaemon
+from lemctl.clock import utc_text
+from lemctl.errors import NoDaemon, OutsideHours
 from lemctl.paths import Home
+from lemctl.store import schedules
 from lemctl.store.campaigns import close, find, settle
 from lemctl.store.status import CampaignStopped
 
@@ -52,6 +55,25 @@ def test_every_run_is_shown_and_the_code_is_the_campaigns(
     ending = "failed in 5.0 s: engine_error: it broke" if fails else "VALID in 10.0 s"
     assert f"2/2  run 2 (replay batch_size=1, cycle 2) {ending}" in printed
     assert "campaign demo: finished" in printed
+
+
+def test_a_campaign_outside_its_hours_ends_the_wait_with_its_own_code(night: Night, home: Home) -> None:
+    opens = datetime.now(UTC) + timedelta(hours=12)
+    hours = f'hours: {{from: "{opens:%H:%M}", to: "{opens + timedelta(hours=1):%H:%M}", tz: UTC}}'
+    night.add(plan_of(batch_sizes=(1,), extra=hours))
+    night.activate()
+    with pytest.raises(OutsideHours, match=f"goes on by itself .* {opens:%H:%M} UTC") as caught:
+        progress.wait_for_end(home, 1)
+    assert caught.value.exit_code == 75
+
+
+def test_a_campaign_that_begins_later_ends_the_wait_too(night: Night, home: Home) -> None:
+    added = night.add(plan_of(batch_sizes=(1,)))
+    at_utc = utc_text(datetime.now(UTC) + timedelta(hours=3))
+    with night.store.transaction() as tx:
+        schedules.add(tx, added.campaign.id, "demo", night.clock, at_utc=at_utc)
+    with pytest.raises(OutsideHours):
+        progress.wait_for_end(home, 1)
 
 
 def test_a_stopped_campaign_ends_the_wait_and_says_how_to_go_on(
