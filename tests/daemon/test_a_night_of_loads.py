@@ -10,6 +10,8 @@ import pytest
 
 from lemctl.campaign.file import loads
 from lemctl.campaign.plan import Plan, plan
+from lemctl.engines.prefetch import missing, prefetch
+from lemctl.errors import PreflightRefused
 from lemctl.paths import data_folder
 from lemctl.settings import Settings, load_settings
 from night import Night
@@ -87,6 +89,23 @@ def test_every_kind_of_load_is_served_and_measured(night: Night) -> None:
     facts = [json.loads(row[0])["load"] for row in night.rows("SELECT facts FROM attempts ORDER BY id")]
     assert sum("settled" in load for load in facts) == 3
     assert sum("ramp_s" in load for load in facts) == 2
+
+
+def test_a_trace_is_prepared_before_the_night_and_missed_by_name(night: Night) -> None:
+    text = CAMPAIGN.replace("{mode: poisson, rate: 60/s}", "{mode: trace, trace: file:arrivals.csv}")
+    what = night.plan(text)
+    assert [(gap.what, gap.name) for gap in missing(what, night.settings, "local") if gap.what == "trace"] == [
+        ("trace", "file:arrivals.csv")
+    ]
+    prefetch(what, night.settings, "local", lambda step: None)
+    assert missing(what, night.settings, "local") == []
+    (prepared,) = night.home.prompts.glob("trace-*.txt")
+    assert prepared.read_text().splitlines()[:3] == ["0.0", "0.01", "0.02"]
+    assert prepared.stat().st_mode & 0o044 == 0o044
+    prepared.unlink()
+    (night.settings.dataset_dirs[0] / "arrivals.csv").write_text("arrival_s\n1\n2\n")
+    with pytest.raises(PreflightRefused, match=r"file:arrivals\.csv is gone or has changed"):
+        prefetch(what, night.settings, "local", lambda step: None)
 
 
 def test_an_open_loop_above_the_engines_rate_is_called_saturated(night: Night) -> None:

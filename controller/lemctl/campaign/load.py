@@ -101,6 +101,20 @@ def _check_trace(trace: Mapping[str, Any], prompts: int, measure: Mapping[str, A
         )
 
 
+def load_words(load: Mapping[str, Any]) -> str:
+    """A specified load in words: `poisson arrivals at 4/s`."""
+    mode = load["mode"]
+    if mode == "trace":
+        trace = load["trace"]
+        return f"trace {trace['name']}: {trace['arrivals']:,} arrivals in {trace['span_s']:g} s"
+    if mode in OPEN_MODES:
+        shape = f", burstiness {load['burstiness']:g}" if mode == "gamma" else ""
+        return f"{mode} arrivals at {load['rate_per_s']:g}/s{shape}"
+    if mode == "closed":
+        return f"closed, {load['concurrency']} in flight"
+    return f"offline, {load['batching']} batches of {load['batch_size']}"
+
+
 def rate_per_s(load: Mapping[str, Any]) -> float | None:
     """Mean arrivals a second of a specified load; None for one without arrivals of its own."""
     if load["mode"] == "trace":

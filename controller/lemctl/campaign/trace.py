@@ -34,7 +34,8 @@ def read_arrivals(path: Path) -> list[float]:
         moments.append(moment_s)
     if len(moments) < 2:
         raise ValueError(f"{path.name}: {len(moments)} arrivals; a trace has at least 2")
-    return [moment_s - moments[0] for moment_s in moments]
+    # To the nanosecond, as clocks have it.
+    return [round(moment_s - moments[0], 9) for moment_s in moments]
 
 
 def _values(path: Path, text: str) -> Iterator[tuple[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from lemctl.campaign.estimate import Estimate, Phases
 from lemctl.campaign.expected import Left
+from lemctl.campaign.load import load_words
 from lemctl.campaign.plan import Plan
 from lemctl.campaign.vram import MARGIN, VramNeed
 from lemctl.lines import duration, plural, size
@@ -23,6 +24,7 @@ PHASES = ("measuring", "cooling", "baseline", "warmup", "loading")
 _PHASE_WORDS = {"baseline": "baselines", "warmup": "warm-up"}
 CELLS_SHOWN = 10
 GAPS_SHOWN = 5
+LOADS_SHOWN = 4
 LINE_WIDTH = 110
 
 
@@ -130,6 +132,7 @@ def _head(view: PlanView) -> Iterator[str]:
     for backend, runs in estimate.runs_by_backend.items():
         count = plural(estimate.experiments_by_backend[backend], "experiment")
         yield f"backend   {backend}: {runs:,} runs of {count}"
+    yield f"load      {_loads(plan)}"
     document = plan.document
     reload = ", engines loaded anew in each block" if document["reload_each_block"] else ""
     yield (
@@ -137,6 +140,13 @@ def _head(view: PlanView) -> Iterator[str]:
         f" {plural(estimate.engine_loads, 'engine load')}"
     )
     yield f"executor  {view.executor}"
+
+
+def _loads(plan: Plan) -> str:
+    """The distinct loads, the first of many."""
+    found = list(dict.fromkeys(load_words(one.spec["workload"]["load"]) for one in plan.experiments))
+    more = f"; and {len(found) - LOADS_SHOWN} more" if len(found) > LOADS_SHOWN else ""
+    return "; ".join(found[:LOADS_SHOWN]) + more
 
 
 def _time(view: PlanView) -> Iterator[str]:

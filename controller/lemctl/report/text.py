@@ -8,7 +8,7 @@ from typing import Any
 from lemctl.judge.drift import Drift
 from lemctl.lines import plural
 from lemctl.report.cells import Cell, CellFigure
-from lemctl.report.columns import COLUMNS, COST_COLUMNS, Column
+from lemctl.report.columns import COLUMNS, COST_COLUMNS, OFFERED, Column
 from lemctl.report.comparison_text import NOTE, comparison_text
 from lemctl.report.costs import describe_factors
 from lemctl.report.document import Report, absent_reasons
@@ -108,11 +108,16 @@ def _main_table(report: Report, columns: Sequence[Column], paint: Paint | None) 
 
 
 def _is_worth_a_column(column: Column, report: Report) -> bool:
-    """TPOT says again what ITL says: it stands in only where no ITL is known."""
+    """TPOT says again what ITL says: it stands in only where no ITL is known. Rates are told of open loops."""
+
+    def is_known(metric: str) -> bool:
+        return any(cell.figures[metric].mean is not None for cell in report.cells)
+
+    if column.metric in OFFERED:
+        return is_known(OFFERED[0])
     if column.metric not in ("itl_p50", "tpot_p50"):
         return True
-    has_itl = any(cell.figures["itl_p50"].mean is not None for cell in report.cells)
-    return has_itl == (column.metric == "itl_p50")
+    return is_known("itl_p50") == (column.metric == "itl_p50")
 
 
 def _leaves(column: Column, report: Report) -> bool:
