@@ -15,7 +15,7 @@ app = new_app("What runs now, what comes next, what failed.")
 @app.command("status")
 def status(
     json: Json = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Show it again every second, until Ctrl-C.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Live, with keys to steer; `q` leaves.")] = False,
 ) -> None:
     """What runs now, what comes next, what failed."""
     show_status(json=json, watch=watch)

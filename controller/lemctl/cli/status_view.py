@@ -27,18 +27,20 @@ NOTHING_YET = "no campaigns yet; begin with `lemctl campaign start FILE`"
 
 
 def show_status(*, json: bool = False, watch: bool = False) -> None:
-    """Print it, with `watch` again every second until Ctrl-C."""
+    """Print it; with `watch` live on a terminal, elsewhere again every second until Ctrl-C."""
     at = home()
     if not at.database.exists():
         out_json("status", home=str(at.root), campaigns=[]) if json else out(f"{NOTHING_YET} (state folder {at.root})")
         return
+    if watch and not json and is_terminal():
+        from lemctl.cli.watch.app import watch as watch_live
+
+        watch_live(at)
+        return
     with Store.open(at, "read") as store:
         while True:
             now = read_status(store, at)
-            if json:
-                out_json("status", **now.to_json())
-            else:
-                out(("\033[H\033[2J" if watch and is_terminal() else "") + status_text(now))
+            out_json("status", **now.to_json()) if json else out(status_text(now))
             if not watch:
                 return
             time.sleep(WATCH_EVERY_S)

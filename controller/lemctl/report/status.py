@@ -125,12 +125,30 @@ def status_text(status: Status) -> str:
     return "\n".join(_lines(status))
 
 
+def headline(status: Status) -> str:
+    """The daemon, the first campaign, what runs now."""
+    return "\n".join(_head(status))
+
+
+def tail(status: Status) -> str:
+    """What comes next, the last runs, what failed."""
+    return "\n".join(_tail(status)).strip("\n") or "nothing has run yet"
+
+
 def _lines(status: Status) -> Iterator[str]:
+    yield from _head(status)
+    yield from _tail(status)
+
+
+def _head(status: Status) -> Iterator[str]:
     yield from _daemon(status)
     if status.first is not None:
         yield from _campaign(status.first, status.left)
     for lane in status.lanes:
         yield from _lane(lane)
+
+
+def _tail(status: Status) -> Iterator[str]:
     for place, campaign in enumerate(status.campaigns[1:4]):
         reason = f" ({campaign.reason})" if campaign.reason else ""
         state = f"{campaign.status}{reason}{_behind(campaign)}"

@@ -107,6 +107,30 @@ def run_lines(
     return [_line(connection, row, metrics) for row in connection.execute(sql, (*values, limit)).fetchall()]
 
 
+@dataclass(frozen=True, slots=True)
+class QueueLine:
+    """A run that has not ended. `why` is what holds it back, if anything."""
+
+    run: int
+    backend: str
+    axes: dict[str, Any]
+    cycle: int
+    status: str
+    why: str | None
+
+
+def queue_lines(connection: sqlite3.Connection, campaign_id: int, limit: int) -> list[QueueLine]:
+    """The runs of a campaign that have not ended, in the order of their turn."""
+    rows = connection.execute(
+        "SELECT r.id, e.backend, r.axes, r.cycle, r.status, json_extract(r.status_data, '$.why') FROM runs r"
+        " JOIN experiments e ON e.hash = r.experiment WHERE r.campaign_id = ?"
+        " AND r.status IN ('Queued', 'Starting', 'Cooling', 'Running')"
+        " ORDER BY r.status = 'Queued', r.position LIMIT ?",
+        (campaign_id, limit),
+    )
+    return [QueueLine(row[0], row[1], json.loads(row[2]), row[3], row[4], row[5]) for row in rows]
+
+
 def last_transition(connection: sqlite3.Connection) -> int:
     """Id of the newest entry of the transition log."""
     return int(connection.execute("SELECT coalesce(max(id), 0) FROM transitions").fetchone()[0])

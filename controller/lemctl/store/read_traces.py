@@ -105,6 +105,24 @@ def _measured(row: sqlite3.Row, windows: list[tuple[int, int]]) -> MeasuredAttem
     )
 
 
+def devices(connection: sqlite3.Connection) -> list[tuple[int, str]]:
+    """(row id, name) of every GPU that was ever read here."""
+    rows = connection.execute("SELECT id, coalesce(facts->>'name', uuid) FROM devices ORDER BY id")
+    return [(row[0], row[1]) for row in rows]
+
+
+def power_since(
+    connection: sqlite3.Connection, device: int, boot_id: str, since_ns: int
+) -> list[tuple[int, dict[str, Any]]]:
+    """(t_mono_ns, reading) of a device's power series after a time, in order."""
+    rows = connection.execute(
+        "SELECT t_mono_ns, reading FROM samples"
+        " WHERE device_id = ? AND boot_id = ? AND series = 'power' AND t_mono_ns > ? ORDER BY t_mono_ns",
+        (device, boot_id, since_ns),
+    )
+    return [(row[0], json.loads(row[1])) for row in rows]
+
+
 def device_rows(connection: sqlite3.Connection) -> dict[str, int]:
     """GPU -> the id of its row."""
     return {row[0]: row[1] for row in connection.execute("SELECT uuid, id FROM devices")}

@@ -1,0 +1,150 @@
+"""`status --watch` in a real terminal and by its keys: what a person sees at two in the morning, and what a key does.
+
+`LEM_UPDATE_GOLDEN=1 pytest tests/daemon/test_live_screen.py` writes the screens anew; the diff is then looked at.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from textual.widgets import DataTable, Static
+
+from lemctl.cli.watch.app import NO_SENSORS, Watch
+from lemctl.cli.watch.question import Question
+from lemctl.clock import boot_id
+from lemctl.measure.readings import Sample
+from lemctl.store import samples
+from lemctl.store.database import Store
+from night import Night, campaign_text
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "watch"
+GPU = "GPU-00000000-0000-0000-0000-000000000000"
+CEILING_S = 40.0
+
+
+def wait_until(is_true: Callable[[], bool], what: str) -> None:
+    deadline_s = time.monotonic() + CEILING_S
+    while not is_true():
+        assert time.monotonic() < deadline_s, f"waited {CEILING_S:g} s for {what}"
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def night(tmp_path: Path) -> Iterator[Night]:
+    """A campaign that waits for its daemon, on a host whose GPU was read for the last two minutes."""
+    with Night(tmp_path / "night") as night:
+        night.add(campaign_text(cycles=100, batches="[1, 2, 4]"))
+        yield night
+
+
+def read_gpu(night: Night, power_w: float) -> None:
+    reading = {"power_mw": power_w * 1e3, "temp_c": 41, "gpu_utilisation_pct": 97, "sm_clock_mhz": 1755}
+    now_ns = time.monotonic_ns()
+    rows = [Sample(GPU, "power", now_ns - age_s * 10**9, reading) for age_s in range(110, -1, -1)]
+    with Store.open(night.home, "write") as store:
+        with store.transaction() as tx:
+            devices = {GPU: samples.know_device(tx, GPU, {"name": "Model GPU"})}
+        samples.add_samples(store, devices, boot_id(), rows)
+
+
+@contextmanager
+def terminal(night: Night, columns: int, lines: int) -> Iterator[Callable[..., str]]:
+    """A tmux of its own with the live screen in it; gives what is on the screen, after keys if there are any."""
+    name = f"lem-{uuid.uuid4().hex[:8]}"
+    lemctl = str(Path(sys.executable).with_name("lemctl"))
+    environment = {**os.environ, **night.variables(), "TERM": "xterm-256color", "LANG": "C.UTF-8"}
+    tmux = ["tmux", "-u", "-L", name, "-f", "/dev/null"]
+    size = ["-x", str(columns), "-y", str(lines)]
+    subprocess.run([*tmux, "new-session", "-d", *size, f"{lemctl} status --watch"], env=environment, check=True)
+
+    def screen(*keys: str) -> str:
+        for key in keys:
+            subprocess.run([*tmux, "send-keys", key], check=False, capture_output=True)
+        shown = subprocess.run([*tmux, "capture-pane", "-p"], capture_output=True, text=True, check=False)
+        return "\n".join(line.rstrip() for line in shown.stdout.splitlines())
+
+    try:
+        yield screen
+    finally:
+        subprocess.run([*tmux, "kill-server"], check=False, capture_output=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("tmux") is None, reason="needs tmux")
+@pytest.mark.parametrize(("columns", "lines"), [(80, 24), (200, 60)])
+def test_the_screen_in_a_terminal_is_the_golden_one(night: Night, columns: int, lines: int) -> None:
+    read_gpu(night, 250.0)
+    golden = GOLDEN / f"{columns}x{lines}.txt"
+    if os.environ.get("LEM_UPDATE_GOLDEN"):
+        with terminal(night, columns, lines) as screen:
+            wait_until(lambda: "Queued" in screen() and "leave" in screen(), "the screen")
+            golden.parent.mkdir(exist_ok=True)
+            golden.write_text(screen() + "\n")
+    wanted = golden.read_text().rstrip("\n")
+    with terminal(night, columns, lines) as screen:
+        wait_until(lambda: screen().rstrip("\n") == wanted, f"the screen of {golden.name}, not\n{screen()}")
+        wait_until(lambda: "Pause night?" in screen("p"), "the question")
+        wait_until(lambda: "Pause night?" not in screen("n"), "its end")
+        wait_until(lambda: screen("q") == "", "the end of the screen")
+
+
+@pytest.mark.asyncio
+async def test_a_key_steers_only_after_a_yes_and_leaving_leaves_the_daemon_alone(night: Night) -> None:
+    night.begin()
+    night.wait_for(lambda: bool(night.rows("SELECT 1 FROM attempts WHERE outcome = 'ok'")), "a run's end", 60)
+    app = Watch(night.home)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("p")
+        assert isinstance(app.screen, Question)
+        await pilot.press("n")
+        await pilot.pause()
+        assert night.rows("SELECT verb FROM commands") == []
+        await pilot.press("p", "y")
+        await app.workers.wait_for_complete()
+        assert night.rows("SELECT verb, exit_code FROM commands") == [("pause", 0)]
+        assert night.campaign() in ("Paused", "Finished")
+        await pilot.press("q")
+    assert night.daemon is not None
+    assert night.daemon.poll() is None
+    night.end()
+
+
+@pytest.mark.asyncio
+async def test_the_queue_is_filtered_by_words_and_a_host_without_sensors_says_so(night: Night) -> None:
+    app = Watch(night.home)
+    async with app.run_test(size=(80, 24)) as pilot:
+        table = app.query_one("#queue", DataTable)
+        assert table.row_count == 300
+        assert app.query_one("#no-sensors", Static).display
+        assert NO_SENSORS
+        await pilot.press("slash", *"size=4")
+        assert [table.get_row_at(row)[2] for row in range(table.row_count)] == ["replay batch_size=4"] * 100
+        await pilot.press("escape")
+        assert table.row_count == 300
+        await pilot.press("x", "y")
+        await app.workers.wait_for_complete()
+        await pilot.pause()
+        assert next(note.message for note in app._notifications).startswith("no daemon runs on")
+
+
+@pytest.mark.asyncio
+async def test_a_second_without_a_reading_is_no_fall_to_zero(night: Night) -> None:
+    read_gpu(night, 250.0)
+    app = Watch(night.home)
+    async with app.run_test(size=(80, 24)):
+        picture = app._picture
+        assert picture is not None
+        (history,) = picture.histories
+        assert history.now("power") == pytest.approx(250.0)
+        assert set(history.values["power"]) == {250.0}
+        history.take([((history.seconds[-1] + 1) * 10**9, {"temp_c": 41})])
+        assert history.now("power") is None
