@@ -133,17 +133,25 @@ class Watch(App[None]):
 
     def _show_queue(self) -> None:
         words = self.query_one("#filter", Input).value.lower().split()
+        rows = {str(line.run): _cells(line) for line in self._queue}
+        wanted = {run: cells for run, cells in rows.items() if all(word in " ".join(cells).lower() for word in words)}
         table = self.query_one("#queue", DataTable)
-        row = table.cursor_row
-        table.clear()
-        for line in self._queue:
-            axes = {key: value for key, value in line.axes.items() if key != "backend"}
-            what = f"{line.backend} {axes_line(axes)}{f', {line.why}' if line.why else ''}"
-            cells = (str(line.run), line.status, what, str(line.cycle))
-            if all(word in " ".join(cells).lower() for word in words):
-                table.add_row(*cells, key=str(line.run))
-        if table.row_count:
-            table.move_cursor(row=min(row, table.row_count - 1))
+        shown = [str(key.value) for key in table.rows]
+        if [run for run in shown if run in wanted] != list(wanted):
+            at = table.cursor_row
+            table.clear()
+            for run, cells in wanted.items():
+                table.add_row(*cells, key=run)
+            if table.row_count:
+                table.move_cursor(row=min(at, table.row_count - 1))
+            return
+        # As a rule runs only leave: a table of some hundred rows is not made anew for that.
+        for run in shown:
+            if run not in wanted:
+                table.remove_row(run)
+            elif wanted[run][1] != table.get_row(run)[1]:
+                for column, cell in zip(table.columns, wanted[run], strict=True):
+                    table.update_cell(run, column, cell)
 
     def on_input_changed(self) -> None:
         """The filter works as it is typed."""
@@ -230,6 +238,12 @@ class Watch(App[None]):
             return
         severity = "error" if answer.exit_code else "information"
         self.call_from_thread(self.notify, answer.text, severity=severity, markup=False)
+
+
+def _cells(line: QueueLine) -> tuple[str, str, str, str]:
+    axes = {key: value for key, value in line.axes.items() if key != "backend"}
+    what = f"{line.backend} {axes_line(axes)}{f', {line.why}' if line.why else ''}"
+    return str(line.run), line.status, what, str(line.cycle)
 
 
 def _held(values: list[float | None]) -> list[float]:
