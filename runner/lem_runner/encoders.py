@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from lem_runner.failures import one_line
+from lem_runner.lengths import frame_of
 from lem_runner.prompts import tokenizer_files, vocabulary
 
 BYTE_VALUES = 256
+#: Stands for a message where a template is asked what it writes around one.
+_MARK = "\u2402message\u2403"
 
 
 class TokenizeError(ValueError):
@@ -37,6 +40,14 @@ class Encoder(ABC):
     def encode(self, text: str, template: str) -> list[int]:
         """Ids of a rendered text."""
 
+    @abstractmethod
+    def parts(self, text: str, template: str) -> tuple[tuple[list[int], list[int]], list[int]]:
+        """((ids before, ids after), ids of the bare text): what may be cut, and what must stay around it."""
+
+    @abstractmethod
+    def decode(self, ids: list[int]) -> str:
+        """The text of ids, special ones written out."""
+
 
 class ByteEncoder(Encoder):
     """For a model of random weights, which has no tokenizer: one id per byte of UTF-8, and declared so."""
@@ -58,6 +69,14 @@ class ByteEncoder(Encoder):
         if self.vocab_size < BYTE_VALUES:
             raise TokenizeError(f"bytes need a vocabulary of {BYTE_VALUES}, this random model has {self.vocab_size}")
         return list(text.encode())
+
+    def parts(self, text: str, template: str) -> tuple[tuple[list[int], list[int]], list[int]]:
+        """Nothing stands around bytes."""
+        return ([], []), self.encode(self.render(text, template), template)
+
+    def decode(self, ids: list[int]) -> str:
+        """A character that was cut in two is marked."""
+        return bytes(ids).decode(errors="replace")
 
 
 class ModelEncoder(Encoder):
@@ -84,6 +103,26 @@ class ModelEncoder(Encoder):
     def encode(self, text: str, template: str) -> list[int]:
         """A chat template writes its special tokens itself; otherwise the tokenizer adds its own."""
         return list(self._tokenizer()(text, add_special_tokens=template == "none")["input_ids"])
+
+    def parts(self, text: str, template: str) -> tuple[tuple[list[int], list[int]], list[int]]:
+        """The frame is what the template writes around a message, or the special tokens that the tokenizer adds."""
+        body = self._bare(text)
+        if template == "none":
+            frame = frame_of(self.encode(text, template), body)
+            if frame is None:
+                raise TokenizeError(f"{self._folder}: its tokenizer tells no frame; lengths cannot be set with it")
+            return frame, body
+        before, mark, after = self.render(_MARK, template).partition(_MARK)
+        if not mark:
+            raise TokenizeError(f"{self._folder}: its chat template changes the text; lengths cannot be set with it")
+        return (self._bare(before), self._bare(after)), body
+
+    def decode(self, ids: list[int]) -> str:
+        """As the tokenizer writes them."""
+        return str(self._tokenizer().decode(ids, skip_special_tokens=False))
+
+    def _bare(self, text: str) -> list[int]:
+        return list(self._tokenizer()(text, add_special_tokens=False)["input_ids"])
 
     def _tokenizer(self) -> Any:
         if self._loaded is None:

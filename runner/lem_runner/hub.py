@@ -1,4 +1,7 @@
-"""Fetching a model from the model hub into a folder of its own: resumable, and there only when it is whole."""
+"""Fetching a model from the model hub into a folder of its own: resumable, and there only when it is whole.
+
+Also what fetching a data set has in common with it (`hub_datasets`): the client, the progress, the words for a refusal.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,24 @@ from lem_runner.failures import one_line
 #: Weights as safetensors; what a tokenizer or a config may be. Pickles only where there is nothing else.
 _PATTERNS = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 _PICKLES = ["*.bin"]
-_PROGRESS_PERIOD_S = 5.0
+PROGRESS_PERIOD_S = 5.0
+#: How long the hub may take for an answer.
+TIMEOUT_S = 30.0
 
 
 class FetchError(Exception):
-    """The model is not here and could not be fetched; one line that says what to do."""
+    """What was asked for is not here and could not be fetched; one line that says what to do."""
+
+
+def open_hub(missing: str) -> Any:
+    """The hub's client, with the token from HF_TOKEN. Raises `FetchError`, which begins with `missing`."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    try:
+        hub = importlib.import_module("huggingface_hub")
+    except ImportError as error:
+        raise FetchError(f"{missing}, and huggingface_hub is not installed here") from error
+    return hub.HfApi(token=os.environ.get("HF_TOKEN") or False)
 
 
 def fetch_model(name: str, revision: str | None, folder: Path, report: Callable[[int, int | None], None]) -> None:
@@ -26,22 +42,16 @@ def fetch_model(name: str, revision: str | None, folder: Path, report: Callable[
 
     An interrupted fetch goes on where it stopped: the partial folder keeps its name. The token is read from HF_TOKEN.
     """
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    try:
-        hub = importlib.import_module("huggingface_hub")
-    except ImportError as error:
-        raise FetchError(f"model {name!r} is not in {folder}, and huggingface_hub is not installed here") from error
+    api = open_hub(f"model {name!r} is not in {folder}")
     partial = folder.with_name(f".{folder.name}.partial")
-    api = hub.HfApi(token=os.environ.get("HF_TOKEN") or False)
     try:
-        info = api.model_info(name, revision=revision, files_metadata=True, timeout=30)
-        with _Reporting(partial, _total_b(info, _PATTERNS), report):
+        info = api.model_info(name, revision=revision, files_metadata=True, timeout=TIMEOUT_S)
+        with Reporting(partial, _total_b(info, _PATTERNS), report):
             _download(api, name, info.sha, partial, _PATTERNS)
             if not any(partial.glob("*.safetensors")):
                 _download(api, name, info.sha, partial, _PICKLES)
     except Exception as error:
-        raise FetchError(_explain(name, folder, error)) from error
+        raise FetchError(explain("model", name, folder, error)) from error
     if not (partial / "config.json").is_file():
         raise FetchError(f"model {name!r}: it has no config.json, so transformers cannot load it")
     partial.replace(folder)
@@ -58,20 +68,23 @@ def _total_b(info: Any, patterns: list[str]) -> int | None:
     return None if any(size is None for size in sizes) else sum(sizes)
 
 
-def _explain(name: str, folder: Path, error: Exception) -> str:
+def explain(what: str, name: str, folder: Path, error: Exception) -> str:
+    """One line for what the hub refused; `what` is `model` or `data set`."""
     kinds = {cls.__name__ for cls in type(error).__mro__}
     if "GatedRepoError" in kinds:
-        return f"model {name!r} is gated: accept its terms on the hub and set HF_TOKEN to a token of that account"
+        return f"{what} {name!r} is gated: accept its terms on the hub and set HF_TOKEN to a token of that account"
     if "RevisionNotFoundError" in kinds:
-        return f"model {name!r}: the hub has no such revision"
+        return f"{what} {name!r}: the hub has no such revision"
     if "RepositoryNotFoundError" in kinds:
-        return f"model {name!r}: the hub has none of that name, or it is private and HF_TOKEN is not set for it"
+        return f"{what} {name!r}: the hub has none of that name, or it is private and HF_TOKEN is not set for it"
     if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
-        return f"model {name!r}: {error.filename}: {error.strerror}"
-    return f"model {name!r} is not in {folder} and the hub cannot be reached ({one_line(error)}); fetch it where it can"
+        return f"{what} {name!r}: {error.filename}: {error.strerror}"
+    return (
+        f"{what} {name!r} is not in {folder} and the hub cannot be reached ({one_line(error)}); fetch it where it can"
+    )
 
 
-class _Reporting:
+class Reporting:
     """Calls `report` every few seconds with the size of a folder, as long as the `with` lasts."""
 
     def __init__(self, folder: Path, total_b: int | None, report: Callable[[int, int | None], None]) -> None:
@@ -89,7 +102,7 @@ class _Reporting:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._is_over.wait(_PROGRESS_PERIOD_S):
+        while not self._is_over.wait(PROGRESS_PERIOD_S):
             self._report(_size_b(self._folder), self._total_b)
 
 

@@ -31,15 +31,16 @@ TOKENIZER_FILES = (
     "vocab.json",
     "vocab.txt",
 )
-#: Where a data set lies or what a job calls it says nothing about what is in it.
-_NOT_CONTENT = ("key", "path", "prompts", "seed", "template")
+#: Where a data set lies or what a job calls it says nothing about what is in it; of the hub's the commit counts.
+_NOT_CONTENT = ("key", "path", "prompts", "seed", "template", "revision")
 
 
 def prompt_key(dataset: Mapping[str, Any], prompts: int, seed: int, template: str, tokenizer_sha256: str) -> str:
     """The name of a prompt file, without suffix.
 
     `dataset` is an entry of a prefetch job; one of kind `file` counts by its content: read from its `path`, or given as
-    `sha256` and `format` by a host that has read it already. `tokenizer_sha256` is what `tokenizer_identity` returns.
+    `sha256` and `format` by a host that has read it already; one of the hub by its `commit`. `tokenizer_sha256` is what
+    `tokenizer_identity` returns.
     `OSError` where the file cannot be read.
     """
     content = {name: value for name, value in dataset.items() if name not in _NOT_CONTENT and value is not None}
@@ -86,6 +87,26 @@ def vocabulary(config: Mapping[str, Any]) -> dict[str, Any]:
     text = config.get("text_config")
     source = text if isinstance(text, Mapping) and "vocab_size" not in config else config
     return {name: source.get(name) for name in ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id")}
+
+
+def dataset_folder(prompts_dir: Path, name: str, revision: str | None = None) -> Path:
+    """Where the files of a hub data set lie; `ValueError` for a name that is none."""
+    return prompts_dir / "datasets" / model_folder_name(name, revision)
+
+
+def dataset_record(folder: Path) -> Path:
+    """What was fetched into that folder: `{name, revision, commit, parts: {part: {commit, files, total_b}}}`."""
+    return folder / "dataset.json"
+
+
+def read_dataset_record(prompts_dir: Path, dataset: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The record of a hub data set, None where it was never fetched."""
+    folder = dataset_folder(prompts_dir, dataset["name"], dataset.get("revision"))
+    try:
+        record: dict[str, Any] = json.loads(dataset_record(folder).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record
 
 
 def file_sha256(path: Path) -> str:

@@ -65,6 +65,31 @@ def test_ids_are_those_of_the_models_own_tokenizer(engine_python: str, stored_mo
         assert TEXT in prompt.text
 
 
+@pytest.mark.parametrize("template", ["none", "chat"])
+def test_lengths_are_exact_and_what_the_template_writes_stays(
+    engine_python: str, stored_model: Path, tmp_path: Path, template: str
+) -> None:
+    data = tmp_path / "data.txt"
+    data.write_text(f"{TEXT}\n{TEXT * 9}\n")
+    entry = {"kind": "file", "path": str(data), "prompts": 2, "seed": 0, "template": template}
+    datasets = [{**entry, "lengths": lengths} for lengths in ({}, {"truncate": 40, "pad": 40})]
+    job = {"model": {"kind": "path", "name": "tiny", "path": str(stored_model)}, "datasets": datasets}
+    done = _prefetch(engine_python, tmp_path, job)
+    assert done.returncode == 0, done.stderr
+    identity = tokenizer_sha256(stored_model)
+    natural, exact = (
+        [Prompt.decode(line) for line in (tmp_path / "prompts" / f"{key}.jsonl").read_bytes().splitlines()]
+        for key in (prompt_key(dataset, 2, 0, template, identity) for dataset in datasets)
+    )
+    assert sorted(len(prompt.ids) < 40 for prompt in natural) == [False, True]
+    assert [len(prompt.ids) for prompt in exact] == [40, 40]
+    for before, after in zip(natural, exact, strict=True):
+        assert after.ids[:4] == before.ids[:4]
+        if template == "chat":
+            assert (after.text or "").startswith("<s>user: the cat")
+            assert (after.text or "").endswith(" assistant:")
+
+
 def test_hub_out_of_reach_is_one_clear_line(engine_python: str, tmp_path: Path) -> None:
     job = {"model": {"kind": "hf", "name": "some/model"}, "datasets": [], "download": True}
     done = _prefetch(engine_python, tmp_path, job, HF_ENDPOINT="http://127.0.0.1:9")

@@ -13,7 +13,6 @@ from pydantic.fields import FieldInfo
 from lemctl.campaign.file import MAX_RUNS
 from lemctl.campaign.messages import unwrapped
 from lemctl.campaign.presets import PRESETS, preset_table
-from lemctl.campaign.refusals import NOT_YET
 from lemctl.campaign.schema import BACKENDS, Campaign, CyclesUntil, Duration, Limit, Rate, Scoped, Window
 from lemctl.campaign.values import experiment_keys
 from lemctl.campaign.yaml import MAX_ALIASES, MAX_BYTES, MAX_DEPTH
@@ -92,8 +91,6 @@ def render() -> str:
         "Keys that can be swept, excluded and included: " + ", ".join(f"`{key}`" for key in experiment_keys()) + ".\n",
         _presets(),
         _limits(),
-        "## Not available in this version\n\nThese are refused by name:\n\n"
-        + _table(("key or value", "what is said"), [(f"`{key}`", sentence) for key, sentence in NOT_YET.items()]),
     ]
     return "\n".join(parts)
 
@@ -131,12 +128,10 @@ def _rows(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, ...]]:
         key = f"{prefix}{field.alias or name}"
         inner = unwrapped(field.annotation)
         if isinstance(inner, type) and issubclass(inner, BaseModel):
-            yield f"`{key}`", "mapping" if key not in NOT_YET else "not yet available", "", field.description or ""
-            if key not in NOT_YET:
-                yield from _rows(inner, f"{key}.")
+            yield f"`{key}`", "mapping", "", field.description or ""
+            yield from _rows(inner, f"{key}.")
         else:
-            meaning = (field.description or "") + (" Not yet available." if key in NOT_YET else "")
-            yield f"`{key}`", _kind(key, field), _default(field), meaning
+            yield f"`{key}`", _kind(key, field), _default(field), field.description or ""
 
 
 def _kind(key: str, field: FieldInfo) -> str:

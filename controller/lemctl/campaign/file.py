@@ -18,14 +18,13 @@ from lemctl.campaign.layers import Source, file_layer, merged, override_layer
 from lemctl.campaign.load import meaningless_keys
 from lemctl.campaign.messages import translated
 from lemctl.campaign.presets import PRESETS
-from lemctl.campaign.refusals import NOT_YET, refusals
 from lemctl.campaign.schema import BACKENDS, Campaign, Scoped
 from lemctl.campaign.sweep import Inclusion, Sweep, read_sweep, without
 from lemctl.campaign.values import Checker, Surroundings
 from lemctl.campaign.yaml import MAX_BYTES, Document, parse
 from lemctl.errors import CampaignFileError
 
-__all__ = ["BACKENDS", "NOT_YET", "CampaignFile", "load", "loads"]
+__all__ = ["BACKENDS", "CampaignFile", "load", "loads"]
 
 MAX_RUNS = 200_000
 
@@ -67,7 +66,6 @@ def load(
     model_dirs: Sequence[Path] = (),
     catalogue_dir: Path | None = None,
     backends: Collection[str] = BACKENDS,
-    not_yet: Mapping[str, str] = NOT_YET,
     max_runs: int = MAX_RUNS,
 ) -> CampaignFile:
     """The campaign in the file `path`; raises `CampaignFileError`. `overrides`: dotted keys with YAML texts.
@@ -98,7 +96,6 @@ def load(
         model_dirs=model_dirs,
         catalogue_dir=catalogue_dir,
         backends=backends,
-        not_yet=not_yet,
         max_runs=max_runs,
     )
 
@@ -113,15 +110,12 @@ def loads(
     model_dirs: Sequence[Path] = (),
     catalogue_dir: Path | None = None,
     backends: Collection[str] = BACKENDS,
-    not_yet: Mapping[str, str] = NOT_YET,
     max_runs: int = MAX_RUNS,
 ) -> CampaignFile:
     """As `load`, of a text; `name` stands in the messages."""
     tree, source, pinned = _layered(parse(text, name), name, overrides or {}, preset)
-    surroundings = Surroundings(dataset_dirs, model_dirs, catalogue_dir, backends, not_yet)
+    surroundings = Surroundings(dataset_dirs, model_dirs, catalogue_dir, backends)
     check = Checker(surroundings, source)
-    for key, sentence in refusals(tree, not_yet):
-        raise source.error(sentence, key)
     raw_scoped = {backend: tree.pop(backend) for backend in list(tree) if backend in backends}
     settings = _validated(tree, source, backends)
     scoped = {backend: _scoped(backend, value, source, check) for backend, value in raw_scoped.items()}

@@ -25,7 +25,7 @@ Engine = tuple[str, str, str]
 _LATER = {
     "engine": ("max_model_len", "tensor_parallel", "pipeline_parallel", "data_parallel", "prefix_caching"),
     "sampling": ("min_p", "repetition_penalty"),
-    "workload": ("prefix_cache_hits",),
+    "workload": ("prefix_cache_hits", "select", "lengths"),
 }
 
 

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lem_runner.named_datasets import NAMED, NamedDataset
+from lemctl.campaign.keys import nearest
 from lemctl.campaign.trace import read_arrivals
 from lemctl.campaign.yaml import parse
 from lemctl.errors import CampaignFileError
@@ -20,6 +22,8 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 _REVISION = re.compile(r"[\w][\w./-]{0,127}", re.ASCII)
 _PATH_PART = re.compile(r"[A-Za-z0-9_][\w.+ -]*", re.ASCII)
 
+HUB_FORM = "hub:ORG/NAME[@REVISION][:CONFIG]"
+DATASET_FORMS = f"file:NAME, random, {', '.join(NAMED)} or {HUB_FORM}"
 MODEL_FORMS = "hf:ORG/NAME, hf:ORG/NAME@REVISION, path:NAME or {random: {CONFIG}}"
 
 
@@ -55,14 +59,14 @@ def model_name(reference: Mapping[str, Any]) -> str:
 
 
 def dataset_reference(value: Any, dataset_dirs: Sequence[Path], known_sha256: dict[Path, str]) -> dict[str, Any]:
-    """`{kind, name, sha256, revision}` of a data set as written. `known_sha256` keeps what was read already."""
+    """`{kind, name, sha256, revision}` of a data set as written, of one on the hub also which part of it.
+    `known_sha256` keeps what was read already."""
     if value == "random":
         return {"kind": "random", "name": None, "sha256": None, "revision": None}
     if not isinstance(value, str):
-        raise ValueError("must be file:NAME or random")
+        raise ValueError(f"must be {DATASET_FORMS}")
     if not value.startswith("file:"):
-        name, _, revision = value.partition("@")
-        return {"kind": "hub", "name": name, "sha256": None, "revision": revision or None}
+        return _hub_dataset(value)
     name, path = _data_file(value, dataset_dirs)
     if path not in known_sha256:
         known_sha256[path] = _sha256(path)
@@ -86,6 +90,37 @@ def _data_file(value: str, dataset_dirs: Sequence[Path]) -> tuple[str, Path]:
         folders = " or ".join(str(folder) for folder in dataset_dirs)
         raise ValueError(f"no file {name!r} in {folders}" if folders else "no data-set folder is configured")
     return name, path
+
+
+def _hub_dataset(value: str) -> dict[str, Any]:
+    """One of the named data sets, or `hub:ORG/NAME[@REVISION][:CONFIG]`; the prefix may be left out where there is a
+    slash."""
+    name, config = value.removeprefix("hub:"), None
+    if value.startswith("hub:") or "/" in value:
+        name, colon, config_text = name.partition(":")
+        if colon and not _REVISION.fullmatch(config_text):
+            raise ValueError(f"{config_text!r} is no configuration; write {HUB_FORM}")
+        config = config_text or None
+    name, at, revision = name.partition("@")
+    if at and (not _REVISION.fullmatch(revision) or ".." in revision):
+        raise ValueError(f"{revision!r} is no revision; write {HUB_FORM}")
+    named = NAMED.get(name) if not value.startswith("hub:") else None
+    if named is None and not value.startswith("hub:") and "/" not in value:
+        raise ValueError(f"no data set {name!r}: must be {DATASET_FORMS}{nearest(name, NAMED)}")
+    if named is None and (not _HUB_NAME.fullmatch(name) or ".." in name):
+        raise ValueError(f"{name!r} is no name of a hub data set; write {HUB_FORM}")
+    part = named or NamedDataset(name, config, split="")
+    return {
+        "kind": "hub",
+        "name": part.repository,
+        "sha256": None,
+        "revision": revision or None,
+        "config": part.config,
+        "split": part.split or None,
+        "column": part.column,
+        "form": part.form,
+        "files": part.files,
+    }
 
 
 def _hub_model(rest: str) -> dict[str, Any]:

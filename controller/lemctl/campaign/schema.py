@@ -1,7 +1,6 @@
 """The keys of a campaign file: types, defaults, allowed values and meanings. The documentation is generated from here.
 
-What a key's value means together with others is checked elsewhere (`spec.py`); what is not honoured yet is in
-`refusals.py`. Durations are seconds once read.
+What a key's value means together with others is checked elsewhere (`spec.py`). Durations are seconds once read.
 """
 
 from __future__ import annotations
@@ -102,6 +101,7 @@ Rate = Annotated[
 ]
 Dtype = Annotated[Literal["auto", "float32", "float16", "bfloat16"], BeforeValidator(_dtype)]
 Text = Annotated[str, Field(min_length=1, max_length=500)]
+Scalar = str | int | float | bool
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
@@ -115,6 +115,42 @@ class RandomInput(Section):
     """Prompts made of random token ids, for `dataset: random`."""
 
     input_len: int = Field(ge=1, le=10_000_000, description="Exact length of each prompt, in tokens.")
+
+
+class Select(Section):
+    """Which rows of a data set are prompts, for files and hub data sets."""
+
+    column: Text | None = Field(
+        default=None,
+        description="Column with the prompt; default the first there is of prompt, text, question, instruction, "
+        "problem, query, messages, conversations.",
+    )
+    split: Text | None = Field(
+        default=None, description="Part of a hub data set; default train, else test, else validation."
+    )
+    where: dict[str, Scalar | list[Scalar]] | None = Field(
+        default=None, description="Columns with the value that they must have, or a list of them."
+    )
+    min_tokens: int | None = Field(default=None, ge=1, description="Leave shorter prompts out.")
+    max_tokens: int | None = Field(default=None, ge=1, description="Leave longer prompts out.")
+
+
+class Lengths(Section):
+    """How long prompts are made, in tokens, the template's own included."""
+
+    truncate: int | None = Field(default=None, ge=1, le=10_000_000, description="Cut longer prompts to so many.")
+    pad: int | None = Field(
+        default=None,
+        ge=1,
+        le=10_000_000,
+        description="Fill shorter prompts up to so many, with their own tokens from the beginning.",
+    )
+    draw: Text | None = Field(
+        default=None,
+        description="A length of its own for each prompt, cut or filled to it: `uniform(64, 512)`, `normal(512, 128)`, "
+        "`lognormal(256, 0.5)` (median and sigma) or `mix(128: 0.7, 2048: 0.3)` (lengths and weights).",
+    )
+    keep: Literal["start", "end"] = Field(default="start", description="Which end of a cut prompt stays.")
 
 
 class Load(Section):
@@ -155,9 +191,13 @@ class Workload(Section):
     """The work that every backend is given alike."""
 
     dataset: Text | None = Field(
-        default=None, description="`file:NAME` in a data-set folder, `random`, or the name of a hub data set."
+        default=None,
+        description="`file:NAME` in a data-set folder (.txt, .jsonl, .json, .csv, .parquet), `random`, one of alpaca, "
+        "gsm8k, mmlu, openorca, ultrafeedback, or any hub data set: `hub:ORG/NAME[@REVISION][:CONFIG]`.",
     )
     random: RandomInput | None = Field(default=None, description="Shape of the prompts, for `dataset: random`.")
+    select: Select | None = Field(default=None, description="Which rows are prompts.")
+    lengths: Lengths | None = Field(default=None, description="How long prompts are made.")
     prompts: int = Field(default=100, ge=1, le=10_000_000, description="How many prompts are chosen.")
     seed: Seed = Field(default=0, description="Chooses the prompts, and makes them for `dataset: random`.")
     template: Literal["none", "chat"] = Field(

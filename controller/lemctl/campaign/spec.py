@@ -17,6 +17,7 @@ from lemctl.campaign.catalogue import Catalogue
 from lemctl.campaign.layers import Source
 from lemctl.campaign.load import load_spec
 from lemctl.campaign.messages import SectionError
+from lemctl.campaign.prompt_choice import prompt_choice
 from lemctl.campaign.values import Assignment
 from lemctl.errors import CampaignFileError
 
@@ -135,28 +136,16 @@ def _sampling(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _workload(values: dict[str, Any]) -> dict[str, Any]:
-    dataset, random, load = values["dataset"], values["random"], values["load"]
-    if dataset is None:
-        raise SectionError("workload.dataset", "this key is required, here or in sweep: file:NAME or random")
-    input_len = random.get("input_len") if random else None
-    if dataset["kind"] == "random" and input_len is None:
-        raise SectionError(
-            "workload.dataset",
-            "random prompts need their length: workload.random.input_len, as in random: {input_len: 512}",
-        )
-    if dataset["kind"] != "random" and input_len is not None:
-        raise SectionError("workload.random", "has no effect without dataset: random")
-    if dataset["kind"] == "random" and values["template"] != "none":
-        raise SectionError("workload.template", "random token ids take no template")
+    choice = prompt_choice(values)
     declared = values["prefix_cache_hits"]
     return {
-        "dataset": {**dataset, "input_len": input_len},
+        **choice,
         "prompts": values["prompts"],
         "seed": values["seed"],
         "template": values["template"],
         "max_new_tokens": values["max_new_tokens"],
         "output": values["output"],
-        "load": load_spec(load, values["prompts"]),
+        "load": load_spec(values["load"], values["prompts"]),
         # Only where something is declared, so that the hash of an experiment that declares nothing stays what it was.
         **({} if declared is None else {"prefix_cache_hits": declared}),
     }

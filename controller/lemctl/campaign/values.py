@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +14,6 @@ from lemctl.campaign.keys import listed, nearest
 from lemctl.campaign.layers import Source
 from lemctl.campaign.messages import section_at, sentence
 from lemctl.campaign.references import dataset_reference, model_reference, trace_reference
-from lemctl.campaign.refusals import refused
 from lemctl.campaign.schema import Campaign
 
 SECTIONS = ("model", "engine", "sampling", "workload", "measure")
@@ -41,10 +40,9 @@ class Surroundings:
         model_dirs: Sequence[Path],
         catalogue_dir: Path | None,
         backends: Collection[str],
-        not_yet: Mapping[str, str],
     ):
         self.dataset_dirs, self.model_dirs = dataset_dirs, model_dirs
-        self.backends, self.not_yet = backends, not_yet
+        self.backends = backends
         self.known_sha256: dict[Path, str] = {}
         self._catalogue_dir = catalogue_dir
         self._catalogues: dict[str, Catalogue | None] = {}
@@ -58,7 +56,7 @@ class Surroundings:
 
 
 class Checker:
-    """Checks values of experiment keys against schema, catalogues, folders and what is honoured."""
+    """Checks values of experiment keys against schema, catalogues and folders."""
 
     def __init__(self, surroundings: Surroundings, source: Source):
         self.surroundings, self.source = surroundings, source
@@ -70,9 +68,6 @@ class Checker:
         head, _, rest = key.partition(".")
         if head in self.surroundings.backends:
             return self._scoped(key, head, rest, values, places)
-        for value, place in zip(values, places, strict=True):
-            if reason := refused(key, value, self.surroundings.not_yet):
-                raise self.source.error(f"{_named(value)}{reason}", place)
         if key == "backend":
             checked: list[Any] = [self.backend(value, place) for value, place in zip(values, places, strict=True)]
         else:
@@ -87,8 +82,6 @@ class Checker:
         if not isinstance(value, str) or value not in known:
             near = nearest(value, known) if isinstance(value, str) else ""
             raise self.source.error(f"no backend {value!r} (known: {listed(known)}){near}", place)
-        if reason := refused("backend", value, self.surroundings.not_yet):
-            raise self.source.error(reason, place)
         return value
 
     def resolved(self, key: str, value: Any, place: str) -> Any:
@@ -196,7 +189,3 @@ def experiment_keys() -> list[str]:
 def _shown(value: Any, written: Any) -> Any:
     """As written, but one name for what has several (`fp16` is `float16`)."""
     return value if isinstance(value, str) and isinstance(written, str) else written
-
-
-def _named(value: Any) -> str:
-    return f"{value!r}: " if isinstance(value, str) else ""

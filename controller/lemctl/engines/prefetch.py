@@ -1,8 +1,8 @@
 """`images prefetch`, host side: a job per model for `python -m lem_runner prefetch`, run where its needs are met.
 
-Text needs the model's tokenizer, a hub model needs the hub's client: both live in the engine's interpreter, or in the
-`prefetch` service, the only container with a network and a token. Everything else needs no more than the standard
-library and runs here. The token goes into that process's environment and nowhere else.
+Text needs the model's tokenizer, what lies on the hub its client, Parquet its reader: all of them live in the engine's
+interpreter, or in the `prefetch` service, the only container with a network and a token. Everything else needs no more
+than the standard library and runs here. The token goes into that process's environment and nowhere else.
 """
 
 from __future__ import annotations
@@ -93,8 +93,9 @@ def _do_job(
     on_progress: Callable[[Step], None],
 ) -> list[str]:
     """One model with its prompts; returns complaints."""
-    needs_engine = model["kind"] != "random" and (
-        not has_model(model_path(model, settings)) or any(prompts.kind == "file" for prompts in wanted)
+    has_text = any(prompts.kind in ("file", "hub") for prompts in wanted)
+    needs_engine = any(map(_needs_libraries, wanted)) or (
+        model["kind"] != "random" and (has_text or not has_model(model_path(model, settings)))
     )
     in_container = executor == "docker" and needs_engine
     with _job_folder(settings) as folder:
@@ -121,6 +122,11 @@ def _do_job(
 
         said = _run(command, environment, lambda step: on_progress(replace(step, message=named(step.message))))
         return complaints + [named(complaint) for complaint in said]
+
+
+def _needs_libraries(prompts: PromptSet) -> bool:
+    """Whether the standard library is not enough to read them, whatever the model."""
+    return prompts.kind == "hub" or (prompts.name or "").lower().endswith(".parquet")
 
 
 def _job(
@@ -157,6 +163,7 @@ def _job(
         "prompts_dir": str(seen_at(settings.paths.prompts)),
         "datasets": entries,
         "download": model["kind"] == "hf",
+        "download_datasets": True,
     }, complaints
 
 

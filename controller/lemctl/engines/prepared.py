@@ -14,7 +14,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from lem_runner.prompts import TOKENIZER_FILES, file_sha256, model_folder_name, prompt_key, tokenizer_identity
+from lem_runner.named_datasets import HUB_PARTS
+from lem_runner.prompts import (
+    TOKENIZER_FILES,
+    file_sha256,
+    model_folder_name,
+    prompt_key,
+    read_dataset_record,
+    tokenizer_identity,
+)
+from lem_runner.protocol import canonical_json
 from lemctl.engines.backends import BACKENDS
 from lemctl.engines.traces import trace_of, trace_path
 from lemctl.errors import RunFailed
@@ -58,6 +67,9 @@ class PromptSet:
     prompts: int
     seed: int
     template: str
+    revision: str | None = None
+    choice: str = "{}"
+    """What else chooses the prompts and makes their lengths, as canonical JSON."""
 
     @classmethod
     def of(cls, workload: Mapping[str, Any]) -> PromptSet:
@@ -71,23 +83,32 @@ class PromptSet:
             prompts=workload["prompts"],
             seed=workload["seed"],
             template=workload["template"],
+            revision=dataset["revision"],
+            choice=canonical_json(_choice(workload)),
         )
 
     def content(self) -> dict[str, Any]:
         """What decides the prompts, apart from their number, seed and template. A file counts by its content."""
+        choice = json.loads(self.choice)
         if self.kind == "file":
-            return {"kind": "file", "sha256": self.sha256, "format": Path(self.name or "").suffix.lower()}
-        return {"kind": self.kind, "input_len": self.input_len}
-
-    def key(self, tokenizer: str) -> str:
-        """The name of the prepared file, for a model that tokenises so."""
-        return prompt_key(self.content(), self.prompts, self.seed, self.template, tokenizer)
+            return {"kind": "file", "sha256": self.sha256, "format": Path(self.name or "").suffix.lower(), **choice}
+        if self.kind == "hub":
+            return {"kind": "hub", "name": self.name, "revision": self.revision, **choice}
+        return {"kind": self.kind, "input_len": self.input_len, **choice}
 
     @property
     def label(self) -> str:
         """`200 of file:demo.jsonl`: for a message."""
-        source = f"random ids, {self.input_len} each" if self.kind == "random" else f"{self.kind}:{self.name}"
+        revision = f"@{self.revision}" if self.revision else ""
+        each = f"{self.input_len} each" if self.input_len else "of drawn lengths"
+        source = f"random ids, {each}" if self.kind == "random" else f"{self.kind}:{self.name}{revision}"
         return f"{self.prompts} of {source}"
+
+
+def _choice(workload: Mapping[str, Any]) -> dict[str, Any]:
+    parts = {name: workload["dataset"].get(name) for name in HUB_PARTS}
+    chosen = {**parts, **workload.get("select", {}), "lengths": workload.get("lengths")}
+    return {name: value for name, value in chosen.items() if value is not None}
 
 
 def model_path(model: Mapping[str, Any], settings: Settings) -> Path | None:
@@ -131,14 +152,22 @@ def _tokenizer_of_folder(folder: Path, stamp: tuple[tuple[str, int, int], ...]) 
     return tokenizer_identity({"kind": "path"}, folder)
 
 
-def prompt_path(prompts: PromptSet, tokenizer: str, settings: Settings) -> Path:
-    """The prepared file, whether it is there or not."""
-    return settings.paths.prompts / f"{prompts.key(tokenizer)}.jsonl"
+def prompt_path(prompts: PromptSet, tokenizer: str, settings: Settings) -> Path | None:
+    """The prepared file, whether it is there or not; None for a hub data set that was never fetched: the commit, which
+    names the file, is pinned then."""
+    content = prompts.content()
+    if prompts.kind == "hub":
+        record = read_dataset_record(settings.paths.prompts, content)
+        if record is None:
+            return None
+        content["commit"] = record["commit"]
+    key = prompt_key(content, prompts.prompts, prompts.seed, prompts.template, tokenizer)
+    return settings.paths.prompts / f"{key}.jsonl"
 
 
-def is_prepared(path: Path) -> bool:
+def is_prepared(path: Path | None) -> bool:
     """Whether the file is there and whole: its meta file is written last."""
-    return path.exists() and path.with_suffix(".meta.json").exists()
+    return path is not None and path.exists() and path.with_suffix(".meta.json").exists()
 
 
 def locate(spec: Mapping[str, Any], settings: Settings) -> Located:
@@ -149,9 +178,9 @@ def locate(spec: Mapping[str, Any], settings: Settings) -> Located:
     wanted, tokenizer = PromptSet.of(spec["workload"]), tokenizer_of(spec["model"], settings)
     path = prompt_path(wanted, tokenizer, settings)
     try:
-        meta = json.loads(path.with_suffix(".meta.json").read_text("utf-8"))
-        if not path.exists():
+        if path is None or not path.exists():
             raise FileNotFoundError(path)
+        meta = json.loads(path.with_suffix(".meta.json").read_text("utf-8"))
         trace = trace_of(spec["workload"])
         if trace is None:
             return Located(folder, path, str(meta["sha256"]), tokenizer)
@@ -160,7 +189,7 @@ def locate(spec: Mapping[str, Any], settings: Settings) -> Located:
     except (OSError, ValueError, KeyError) as error:
         raise RunFailed(
             "infra",
-            f"the prompts ({wanted.label}) or the trace are not in {path.parent};"
+            f"the prompts ({wanted.label}) or the trace are not in {settings.paths.prompts};"
             " `lemctl images prefetch FILE` prepares them",
         ) from error
 

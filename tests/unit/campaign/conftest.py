@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from lemctl.campaign.file import CampaignFile, loads
-from lemctl.campaign.refusals import NOT_YET
 
 CATALOGUES: dict[str, list[dict[str, Any]]] = {
     "pytorch": [
@@ -62,7 +61,6 @@ def read(host: Path) -> Read:
             "dataset_dirs": [host / "datasets"],
             "model_dirs": [host / "models"],
             "catalogue_dir": host / "images",
-            "not_yet": {key: sentence for key, sentence in NOT_YET.items() if not key.startswith("backend=")},
         }
         return loads(text, "file.yaml", overrides, preset, **{**given, **more})
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from conftest import Read
 from lemctl.campaign.estimate import estimate
 from lemctl.campaign.file import CampaignFile
 from lemctl.campaign.plan import Plan, plan
 from lemctl.campaign.trace import read_arrivals
 from lemctl.errors import CampaignFileError
 
+Read = Callable[..., CampaignFile]
 WORK = (
     "name: x\nmodel: hf:org/name\nbackend: vllm\nworkload: {dataset: random, random: {input_len: 16}, prompts: 200}\n"
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lem_runner.forms import Form, prompts_of
 from lem_runner.protocol import canonical_json
 from lemctl.campaign.file import CampaignFile, load
 from lemctl.campaign.plan import Plan, engine_of, plan
@@ -142,6 +143,16 @@ def test_the_demo_measures_two_batch_sizes_twice(tmp_path: Path) -> None:
     done = plan(load(CAMPAIGNS / "demo.yaml", dataset_dirs=[CAMPAIGNS / "prompts"], model_dirs=[tmp_path]))
     assert (len(done.experiments), len(done.runs)) == (2, 4)
     assert done.document["preset"] == "quick-test"
+
+
+def test_the_custom_data_set_has_as_many_prompts_as_its_campaign_asks_for(tmp_path: Path) -> None:
+    prompts = CAMPAIGNS / "prompts"
+    done = plan(load(CAMPAIGNS / "custom-dataset.yaml", dataset_dirs=[prompts], model_dirs=[tmp_path]))
+    workload = done.experiments[0].spec["workload"]
+    form = Form(workload["dataset"]["column"], where=workload["select"]["where"])
+    rows = list(prompts_of([prompts / workload["dataset"]["name"]], form))
+    assert len([row for row in rows if len(row.split()) >= workload["select"]["min_tokens"]]) >= workload["prompts"]
+    assert len(done.experiments) == 2
 
 
 def test_the_demo_prompts_are_thirty_different_short_ones() -> None:

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lem_runner.datasets import DataError, read_rows
+from lem_runner.datasets import DataError
+from lem_runner.forms import Form, prompts_of
 from lem_runner.prompts import model_folder_name, prompt_key, tokenizer_identity, tokenizer_sha256
 from lem_runner.protocol import Prompt
 
@@ -172,7 +173,8 @@ def test_one_bad_data_set_does_not_stop_the_others(job: Job, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"kind": "hub", "name": "alpaca"}, "alpaca: data sets of kind 'hub' are not available in this version"),
+        ({"kind": "table", "name": "alpaca"}, "alpaca: kind 'table' is none of random, file, hub"),
+        ({"kind": "hub", "name": "some/set"}, "data set 'some/set' is not in"),
         ({"prompts": 0}, "prompts is 0"),
         ({"input_len": None}, "input_len"),
         ({"template": "chat"}, "template 'chat'"),
@@ -287,19 +289,18 @@ def test_model_folders_differ_by_revision() -> None:
 )
 def test_rows_of_each_format(tmp_path: Path, file: str, content: str, rows: list[str]) -> None:
     (tmp_path / file).write_text(content, encoding="utf-8")
-    assert read_rows(tmp_path / file) == rows
+    assert list(prompts_of([tmp_path / file], Form())) == rows
 
 
 def test_a_named_column_is_used(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"prompt": "no", "body": "yes"}\n')
-    assert read_rows(tmp_path / "a.jsonl", "body") == ["yes"]
+    assert list(prompts_of([tmp_path / "a.jsonl"], Form("body"))) == ["yes"]
 
 
 @pytest.mark.parametrize(
     ("file", "content", "text"),
     [
-        ("a.parquet", b"", "ends in one of"),
-        ("a.txt", b"\n\n", "no prompts"),
+        ("a.arrow", b"", "ends in one of"),
         ("a.txt", b"\xff\xfe", "UTF-8"),
         ("a.json", b'{"a": 1}', "a list of prompts"),
         ("a.json", b"[1]", "item 0"),
@@ -311,11 +312,11 @@ def test_a_named_column_is_used(tmp_path: Path) -> None:
 def test_a_file_without_prompts_says_where(tmp_path: Path, file: str, content: bytes, text: str) -> None:
     (tmp_path / file).write_bytes(content)
     with pytest.raises(DataError, match=text):
-        read_rows(tmp_path / file)
+        list(prompts_of([tmp_path / file], Form()))
 
 
 @given(st.lists(st.text(min_size=1).filter(str.strip), min_size=1, max_size=20))
 def test_json_lines_come_back_as_written(tmp_path_factory: pytest.TempPathFactory, rows: list[str]) -> None:
     path = tmp_path_factory.mktemp("rows") / "a.jsonl"
     path.write_text("".join(json.dumps({"prompt": row}) + "\n" for row in rows), encoding="utf-8")
-    assert read_rows(path) == rows
+    assert list(prompts_of([path], Form())) == rows
