@@ -10,7 +10,7 @@ import typer
 from lemctl.cli.options import Json, new_app
 from lemctl.cli.state import daemon_pid, home
 from lemctl.cli.terminal import out, out_json, say
-from lemctl.errors import LemctlError
+from lemctl.errors import Locked
 
 if TYPE_CHECKING:
     from lemctl.paths import Home
@@ -65,9 +65,7 @@ def stop(
     until = time.monotonic() + timeout
     while daemon_pid(at) is not None:
         if time.monotonic() > until:
-            raise LemctlError(
-                f"the daemon (pid {pid}) has not ended within {timeout:g} s; `kill -9 {pid}` loses nothing"
-            )
+            raise Locked(f"the daemon (pid {pid}) has not ended within {timeout:g} s; `kill -9 {pid}` loses nothing")
         time.sleep(POLL_S)
     say("daemon ended")
 

@@ -12,8 +12,12 @@ import typer
 from lemctl.cli.options import Json, new_app
 from lemctl.cli.state import home, open_store
 from lemctl.cli.terminal import out, out_json, say
+from lemctl.errors import NotFound
 from lemctl.paths import Home
+from lemctl.store.database import Store
+from lemctl.store.queries import UNFINISHED
 from lemctl.store.read_results import log_places
+from lemctl.store.read_status import run_lines
 
 app = new_app("What an engine printed during a run.")
 
@@ -47,7 +51,7 @@ def logs(
 ) -> None:
     """What an engine printed during a run, and why the attempt ended."""
     with open_store() as store:
-        place = log_places(store.connection, run, attempt)
+        place = _await_attempt(store, run) if follow and attempt is None else log_places(store.connection, run, attempt)
         parts = parts_of(place, home())
         if json:
             texts = {
@@ -65,6 +69,22 @@ def logs(
             _show_new(parts)
     if place["outcome"] is not None:
         out(_ending(place))
+
+
+def _await_attempt(store: Store, run: int) -> dict[str, Any]:
+    """As `log_places`, waiting for the first attempt of a run that is still in its queue. Raises `NotFound`."""
+    is_told = False
+    while True:
+        try:
+            return log_places(store.connection, run, None)
+        except NotFound:
+            found = run_lines(store.connection, (), run=run)
+            if not found or found[0].status not in UNFINISHED:
+                raise
+        if not is_told:
+            say(f"run {run} is {found[0].status.lower()}: waiting for its first attempt")
+            is_told = True
+        time.sleep(FOLLOW_EVERY_S)
 
 
 def parts_of(place: dict[str, Any], at: Home) -> dict[str, Part]:

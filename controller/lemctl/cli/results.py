@@ -38,7 +38,7 @@ def list_(
     """Runs, newest first, each with its newest attempt."""
     from lemctl.report.columns import RUN_COLUMNS, RUN_METRICS
     from lemctl.report.figures import ABSENT, axes_line
-    from lemctl.report.table import narrowed, table
+    from lemctl.report.table import is_too_wide, narrowed, table
     from lemctl.store.queries import RUN_STATUSES, axis_keys, find_campaign
     from lemctl.store.read_status import run_lines
 
@@ -87,7 +87,12 @@ def list_(
         ]
         for line in lines
     ]
-    out(table(header, narrowed(header, rows, 3, width), right=(0, 4, *range(6, len(header) - 1))))
+    what = header.index("what")
+    if is_too_wide(header, rows, what, width):  # the experiment's hash leaves: `results show RUN` has it
+        what = header.index("experiment")
+        header, *rows = [[*row[:what], *row[what + 1 :]] for row in (header, *rows)]
+    right = [place for place, name in enumerate(header) if name in ("run", "cycle", "took", *figures)]
+    out(table(header, narrowed(header, rows, what, width), right=right))
 
 
 @app.command("show")

@@ -15,7 +15,7 @@ from lemctl.cli.terminal import is_terminal, out, out_json
 from lemctl.report.columns import RUN_METRICS
 from lemctl.report.status import DaemonState, LaneState, Status, status_text
 from lemctl.store.database import Store
-from lemctl.store.queries import line_of_campaigns, list_campaigns
+from lemctl.store.queries import last_ended, line_of_campaigns
 from lemctl.store.read_status import faults, last_runs, live, run_lines
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def show_status(*, json: bool = False, watch: bool = False) -> None:
 def read_status(store: Store, at: Home) -> Status:
     """Everything that the screen shows, from one reading of the database."""
     connection, now_s = store.connection, time.time()
-    campaigns = line_of_campaigns(connection) or list_campaigns(connection, 1)
+    campaigns = line_of_campaigns(connection) or last_ended(connection)
     first = campaigns[0] if campaigns else None
     pid = daemon_pid(at)
     topics = live(connection)

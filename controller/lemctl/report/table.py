@@ -40,5 +40,11 @@ def narrowed(header: Sequence[str], rows: Sequence[Sequence[str]], column: int, 
     return [[*row[:column], clipped(row[column], room), *row[column + 1 :]] for row in rows]
 
 
+def is_too_wide(header: Sequence[str], rows: Sequence[Sequence[str]], column: int, width: int | None) -> bool:
+    """Whether even `narrowed` cannot bring the table into `width` characters."""
+    lines = table(header, narrowed(header, rows, column, width)).splitlines()
+    return width is not None and max(map(_width, lines)) > width
+
+
 def _width(text: str) -> int:
     return sum(not combining(character) for character in text)

@@ -87,6 +87,14 @@ def list_campaigns(connection: sqlite3.Connection, limit: int = 50) -> list[Camp
     return _rows(connection, connection.execute(f"{_SELECT} ORDER BY c.id DESC LIMIT ?", (limit,)).fetchall())
 
 
+def last_ended(connection: sqlite3.Connection) -> list[CampaignRow]:
+    """The campaign that ended last, in a list; none where none has."""
+    rows = connection.execute(
+        f"{_SELECT} WHERE c.ended_utc IS NOT NULL ORDER BY c.ended_utc DESC, c.id DESC LIMIT 1"
+    ).fetchall()
+    return _rows(connection, rows)
+
+
 def line_of_campaigns(connection: sqlite3.Connection) -> list[CampaignRow]:
     """What has not ended, in the order of its turn."""
     rows = connection.execute(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 from build import Night, plan_of
 from command_line import PLAN, Lemctl
 
-from lemctl.cli import ask, campaign_start, campaign_steer
+from lemctl.cli import ask, campaign_start, campaign_steer, results
 from lemctl.cli.describe import run_ended_line
 from lemctl.cli.state import home as home_of
 from lemctl.clock import SystemClock
@@ -46,6 +47,41 @@ def test_lists_of_an_empty_state_folder_are_empty(words: tuple[str, ...], kind: 
     assert said.code == 0
     assert json.loads(said.out)[kind] == []
     assert lemctl(*words).out.startswith("no ")
+
+
+def test_a_list_of_runs_fits_eighty_columns(lived_in: Night, lemctl: Lemctl, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "terminal_width", lambda: 80)
+    shown = lemctl("results", "list").out.splitlines()
+    assert max(map(len, shown)) <= 80
+    assert shown[0].split()[:2] == ["run", "campaign"]
+
+
+def test_with_nothing_open_status_shows_the_campaign_that_ended_last(night: Night, lemctl: Lemctl) -> None:
+    night.add(plan_of("long"))
+    night.add(plan_of("short"))
+    for name in ("short", "long"):
+        with night.store.transaction() as tx:
+            night.clock.advance(60.0)
+            close(tx, find(tx, name), CampaignStopped(), night.clock, "person")
+            tx.execute(
+                "UPDATE campaigns SET status = 'Finished', status_data = '{\"kind\": \"Finished\"}' WHERE name = ?",
+                (name,),
+            )
+    assert "campaign  long: Finished" in lemctl("status").out
+
+
+def test_a_daemon_that_does_not_end_in_time_is_told_as_such(home: Home, lemctl: Lemctl) -> None:
+    home.create()
+    sleeper = subprocess.Popen(["sleep", "60"])
+    try:
+        lock = FileLock.take(home.daemon_lock, str(sleeper.pid))
+        said = lemctl("daemon", "stop", "--timeout", "0.2")
+        lock.release()
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+    assert said.code == 5
+    assert "has not ended within 0.2 s" in said.err
 
 
 def test_a_file_in_place_of_the_state_folder_is_refused(lemctl: Lemctl, file: Path) -> None:

@@ -40,6 +40,26 @@ def test_an_ended_attempt_shows_its_own_part_alone(night: Night, home: Home, lem
     assert said.out == "--- stdout\nmine\n--- ended 2026-01-05T22:00:02Z: ok\n"
 
 
+def test_following_a_queued_run_waits_for_its_first_attempt(night: Night, home: Home, lemctl: Lemctl) -> None:
+    night.add(plan_of())
+    night.activate()
+
+    def work() -> None:
+        attempt = night.begin(night.runs()[0])
+        with night.store.transaction() as tx:
+            end_ok(tx, attempt, night.clock, "VALID", [], metric_rows(None), [])
+        night.store.leave_thread()
+
+    timer = threading.Timer(0.5, work)
+    timer.start()
+    said = lemctl("logs", "1", "-f")
+    timer.join()
+    assert said.code == 0
+    assert "run 1 is queued: waiting for its first attempt" in said.out
+    assert "ended" in said.out
+    assert lemctl("logs", "999", "-f").code == 7
+
+
 def test_following_shows_what_comes_until_the_attempt_ends(night: Night, home: Home, lemctl: Lemctl) -> None:
     night.add(plan_of())
     attempt = night.begin(night.runs()[0])
