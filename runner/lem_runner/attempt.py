@@ -72,9 +72,10 @@ class Attempt:
         schedule = self._warmup_batches(batch_s)
         begin_ns = time.monotonic_ns()
         while (ended := workload.warmup_end(warmup, batch_s, not warmup.await_device or released.exists())) is None:
-            batch = self._batch(next(schedule), len(batch_s))
+            t_submit_ns = time.monotonic_ns()
+            self._warm(list(next(schedule)), len(batch_s))
             self.engine.sync()
-            batch_s.append((time.monotonic_ns() - batch.t_submit_ns) / 1e9)
+            batch_s.append((time.monotonic_ns() - t_submit_ns) / 1e9)
         duration_s = (time.monotonic_ns() - begin_ns) / 1e9
         return {"batches": len(batch_s), "duration_s": duration_s, "ended": ended, "batch_s": batch_s}
 
@@ -89,6 +90,18 @@ class Attempt:
         while True:
             size = load.warmup_size(work, limit, rate_per_s, batch_s)
             yield list(itertools.islice(positions, size))
+
+    def _warm(self, positions: Sequence[int], number: int) -> None:
+        """One batch, by the path that the window takes: an engine's own batching may have to start up too."""
+        if load.is_one_by_one(self.spec.workload):
+            prompts = [self.prompts[position] for position in positions]
+            self._hand_over(load.all_at_once(len(prompts)), prompts, self.spec.seed + number)
+        else:
+            self._batch(positions, number)
+
+    def _hand_over(self, wanted: load.Load, prompts: Sequence[Prompt], seed: int) -> list[serving.Served]:
+        on_ended, stop = (lambda made: self.progress.add_batch(len(made.tokens))), self._stop_if_asked
+        return serving.serve(self._concurrent, wanted, prompts, self.decoding, seed, on_ended, stop)
 
     def _window(self) -> Outcome:
         window_ns = None if self.spec.measure.window_s is None else int(self.spec.measure.window_s * 1e9)
@@ -106,20 +119,9 @@ class Attempt:
 
     def _serve(self) -> Outcome:
         """A load that hands requests over one by one; which part of it is the window is known when it is over."""
-        engine = self._concurrent
-        t_begin_ns = self._begin_window()
-        served_load = load.make_load(
-            self.spec.workload, self.spec.measure, engine.batch_limit(), self.trace_s, t_begin_ns
-        )
-        served = serving.serve(
-            engine,
-            served_load,
-            self.prompts,
-            self.decoding,
-            self.spec.seed,
-            lambda made: self.progress.add_batch(len(made.tokens)),
-            self._stop_if_asked,
-        )
+        limit, t_begin_ns = self._concurrent.batch_limit(), self._begin_window()
+        served_load = load.make_load(self.spec.workload, self.spec.measure, limit, self.trace_s, t_begin_ns)
+        served = self._hand_over(served_load, self.prompts, self.spec.seed)
         self.engine.sync()
         gauges = self._end_window(len(served))
         span = served_load.span([one.ended for one in served])

@@ -258,6 +258,11 @@ def make_load(
     return Steady(in_flight, target, least, window_ns or 0, work.prompts if window_ns is None else None)
 
 
+def all_at_once(count: int) -> Load:
+    """A batch: so many requests, all in flight from the start."""
+    return Steady(count, count, 0, 0, count)
+
+
 def percentile_95(ascending: Sequence[int]) -> int:
     """The nearest-rank 95th percentile of sorted values."""
     return ascending[math.ceil(0.95 * len(ascending)) - 1]

@@ -92,6 +92,16 @@ def test_an_engine_without_batching_of_its_own_is_refused_a_load(start_runner: A
     assert "closed needs an engine that takes requests while it works on others" in event.data["message"]
 
 
+def test_a_cancel_ends_the_warm_up_of_a_load_too(runner: RunnerProcess, tmp_path: Path) -> None:
+    slow = spec_of(tmp_path, engine={"decode_ms_per_token": 20_000.0}, **LOADS["closed"])
+    runner.send("run", "a1", slow)
+    runner.wait_for("loaded", "a1")
+    runner.send("go", "a1")
+    runner.send("cancel", "a1")
+    wait_until(lambda: any(event.data.get("cancelled") for event in runner.events()), "the cancel's answer", 10.0)
+    assert "warm" not in runner.types()
+
+
 def test_a_cancel_ends_a_load_within_its_next_look(runner: RunnerProcess, tmp_path: Path) -> None:
     slow = spec_of(tmp_path, mode="poisson", rate_per_s=1.0, warmup=Warmup(kind="none"))
     runner.send("run", "a1", slow)
