@@ -221,10 +221,20 @@ def _common(first: Sequence[int], second: Sequence[int]) -> int:
 
 
 def _precision(effective: Mapping[str, Any]) -> str | None:
-    """The dtype that the engine computes in, and what its weights are quantised to, as far as it tells."""
-    dtype = str(effective.get("dtype") or "").removeprefix("torch.")
-    quantised = str(effective.get("quantization") or "none")
-    return " ".join(part for part in (dtype, quantised) if part not in ("", "none")) or None
+    """What the engine computes in, as far as it tells: its dtype, what its weights are quantised to, and a KV cache of
+    another type."""
+    engine = (effective.get("reported") or {}).get("engine") or {}
+    quantised = str(effective.get("quantization") or engine.get("quantization") or "none").lower()
+    # The dtype of most weights is that of the computation only where these are not packed.
+    told = effective.get("dtype") if quantised == "none" else engine.get("dtype") or effective.get("dtype")
+    dtype = str(told or "").removeprefix("torch.")
+    cache = str(engine.get("kv_cache_dtype") or "auto").removeprefix("torch.")
+    parts = [
+        dtype,
+        quantised if quantised != "none" else "",
+        f"KV cache {cache}" if cache not in ("auto", dtype) else "",
+    ]
+    return ", ".join(part for part in parts if part) or None
 
 
 def _prompts(work: Work) -> str:

@@ -93,10 +93,20 @@ def test_what_was_not_recorded_is_not_taken_for_the_same() -> None:
     assert "not recorded" in differences(work(served(1)), None)[0]
 
 
-def test_quantised_weights_are_another_precision() -> None:
-    effective = {"dtype": "float16", "quantization": "bitsandbytes"}
+@pytest.mark.parametrize(
+    ("effective", "precision"),
+    [
+        ({"dtype": "torch.float32", "quantization": "none"}, "float32"),
+        ({"dtype": "uint8", "quantization": "bitsandbytes", "reported": {"engine": {}}}, "uint8, bitsandbytes"),
+        ({"dtype": "int32", "reported": {"engine": {"quantization": "AWQ", "dtype": "float16"}}}, "float16, awq"),
+        ({"dtype": "bfloat16", "reported": {"engine": {"kv_cache_dtype": "fp8"}}}, "bfloat16, KV cache fp8"),
+        ({"dtype": "bfloat16", "reported": {"engine": {"kv_cache_dtype": "auto", "quantization": None}}}, "bfloat16"),
+        ({}, None),
+    ],
+)
+def test_quantised_weights_and_caches_are_another_precision(effective: dict[str, Any], precision: str | None) -> None:
     made = work_of(served(1), pool_sha256="", tokenizer=None, effective=effective, gauges={}, is_greedy=True)
-    assert made.dtype == "float16 bitsandbytes"
+    assert made.dtype == precision
     assert made.pool_sha256 is None
 
 
