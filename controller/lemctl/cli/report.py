@@ -19,11 +19,15 @@ if TYPE_CHECKING:
 
 app = new_app("The figures of a campaign.")
 
+FORMS = ("text", "csv", "json", "latex", "markdown", "methods")
+
 
 @app.command("report")
 def report(
     name: Campaign = None,
-    format_: Annotated[str, typer.Option("--format", metavar="text|csv|json", help="Form of the report.")] = "text",
+    format_: Annotated[
+        str, typer.Option("--format", metavar="text|csv|json|latex|markdown|methods", help="Form of the report.")
+    ] = "text",
     json: Json = False,
     every: Annotated[
         bool, typer.Option("--all", help="Every metric, with median, spread and bootstrap interval.")
@@ -41,16 +45,25 @@ def report(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where --html writes; default NAME.html.")
     ] = None,
+    plots: Annotated[
+        Path | None, typer.Option("--plots", metavar="FOLDER", help="Write the plots there, as SVG and PDF.")
+    ] = None,
 ) -> None:
     """The figures of a campaign, one row per experiment."""
     factors = read_factors({"price_per_kwh": price, "co2e_g_per_kwh": co2e})
     if html:
         write_html(name, output, include_suspect=include_suspect, factors=factors)
         return
+    if plots is not None:
+        write_plots(name, plots, include_suspect=include_suspect)
+        return
     if output is not None:
         raise UsageMistake("--output goes with --html; the other forms are printed: `lemctl report > FILE`")
-    if format_ not in ("text", "csv", "json"):
-        raise UsageMistake(f"--format is text, csv or json, found {format_!r}")
+    if format_ not in FORMS:
+        raise UsageMistake(f"--format is one of {', '.join(FORMS)}; found {format_!r}")
+    if format_ == "methods":
+        print_methods(name, include_suspect=include_suspect)
+        return
     form = "json" if json else format_
     print_report(name, form=form, every=every, include_suspect=include_suspect, factors=factors)
 
@@ -79,9 +92,10 @@ def print_report(
     include_suspect: bool = False,
     factors: Factors | None = None,
 ) -> None:
-    """Read and print; `form` is text, csv or json."""
+    """Read and print; `form` is one of `FORMS`, methods aside."""
     from lemctl.report.export import csv_report
     from lemctl.report.gather import gather_report
+    from lemctl.report.paper import latex_report, markdown_report
     from lemctl.report.text import text_report
 
     with open_store() as store:
@@ -90,6 +104,10 @@ def print_report(
         out_json("report", **found.to_json())
     elif form == "csv":
         out(csv_report(found).rstrip("\n"))
+    elif form == "latex":
+        out(latex_report(found))
+    elif form == "markdown":
+        out(markdown_report(found))
     else:
         out(text_report(found, in_depth=every, width=terminal_width()))
 
@@ -112,3 +130,33 @@ def write_html(
     except OSError as error:
         raise UsageMistake(f"{path} cannot be written: {error.strerror}") from None
     out(str(path))
+
+
+def write_plots(name: str | None, folder: Path, *, include_suspect: bool = False) -> None:
+    """Write every plot that there is data for. Raises `PreflightRefused` without the packages that it needs."""
+    from lemctl.report.gather import gather_story
+    from lemctl.report.plots import figures
+
+    with open_store() as store:
+        story = gather_story(store, name, include_suspect=include_suspect)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        written = figures.write_plots(story, folder)
+    except OSError as error:
+        raise UsageMistake(f"{folder} cannot be written: {error.strerror}") from None
+    for path in written:
+        out(str(path))
+    if not written:
+        out("nothing to plot: no experiment has a figure yet")
+
+
+def print_methods(name: str | None, *, include_suspect: bool = False) -> None:
+    """A paragraph of methods, from what was really set and really ran."""
+    from lemctl.report.gather import gather_story
+    from lemctl.report.methods import methods_text
+    from lemctl.store.queries import campaign_document
+
+    with open_store() as store:
+        story = gather_story(store, name, include_suspect=include_suspect, with_traces=False)
+        document, _ = campaign_document(store.connection, story.report.campaign.id)
+    out(methods_text(story, document))

@@ -115,6 +115,7 @@ def show(
 app.command("export")(results_export.export)
 app.command("samples")(results_export.samples)
 app.command("environment")(results_export.environment)
+app.command("bundle")(results_export.bundle)
 app.command("schema")(results_export.schema)
 app.command("compare")(results_compare.compare)
 

@@ -1,9 +1,10 @@
-"""`lemctl results export|samples|environment|schema`: what was recorded, for other programs."""
+"""`lemctl results export|samples|environment|bundle|schema`: what was recorded, for other programs."""
 
 from __future__ import annotations
 
 import json as json_module
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,6 +80,41 @@ def environment(run: Run, json: Json = False) -> None:
         out_json("environment", run=run, attempts=told)
     else:
         out(json_module.dumps(told, indent=2, ensure_ascii=False))
+
+
+def bundle(
+    campaign: Campaign = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Archive to write; default NAME.zip.")
+    ] = None,
+    author: Annotated[
+        list[str] | None,
+        typer.Option("--author", metavar="NAME", help="Who is cited: 'Family, Given' or a name. Repeatable."),
+    ] = None,
+    samples: Annotated[bool, typer.Option("--samples/--no-samples", help="The raw samples too.")] = True,
+    prompts: Annotated[bool, typer.Option("--prompts/--no-prompts", help="The prompts too.")] = True,
+    include_suspect: Annotated[
+        bool, typer.Option("--include-suspect", help="Average SUSPECT results too. INVALID ones never are.")
+    ] = False,
+) -> None:
+    """A campaign for others to check: its database, file, digests, prompts, report, tables, plots, checksums."""
+    from lemctl.report.bundle import BundleOptions, pack, write_bundle
+    from lemctl.report.gather import gather_story
+    from lemctl.report.page.build import Library
+
+    library = Library()
+    with open_store() as store, tempfile.TemporaryDirectory() as folder:
+        story = gather_story(store, campaign, include_suspect=include_suspect)
+        name = story.report.campaign.label.replace("#", "-")
+        archive = output or Path(f"{name}.zip")
+        missing = write_bundle(
+            store, story, library, Path(folder), BundleOptions(samples, prompts, tuple(author or ()))
+        )
+        with _writable(archive):
+            pack(Path(folder), archive, name)
+    out(str(archive))
+    for line in missing:
+        say(f"not in it: {line}")
 
 
 def schema(

@@ -65,7 +65,8 @@ function paretoPlot() {
   const front = rows.filter((row) => row.standing === "front").sort((a, b) => a.x - b.x).map(({ x, y }) => ({ x, y }));
   return {
     spec: "pareto",
-    data: { rows, front },
+    // A line of one point draws nothing, and has an extent.
+    data: { rows, front: front.length ? front : [{ x: rows[0].x, y: rows[0].y }] },
     series: seriesNames(),
     encode: {
       x: { title: "J per output token", scale: scaled(rows.map((r) => r.x), rows.map((r) => r.x_low)) },
