@@ -29,7 +29,8 @@ from lemctl.daemon.serve import Daemon
 from lemctl.engines.backends import Backend
 from lemctl.engines.events import Finished
 from lemctl.engines.executor import Opened, Place
-from lemctl.engines.session import Limits, OnEvent
+from lemctl.engines.session import OnEvent
+from lemctl.engines.watchdogs import Ladder, Limits
 from lemctl.errors import DiskFull, FaultKind, RunFailed
 from lemctl.paths import Home, data_folder
 from lemctl.store import campaigns, schedules
@@ -281,7 +282,7 @@ class FaultySession:
     def __init__(self, host: Host):
         self.host = host
         self.spec: RunSpec | None = None
-        self.seq = 0
+        self.ladder = Ladder()
 
     def greet(self, cancel: Cancel) -> dict[str, Any]:
         return {"contract": 1, "packages": {}}

@@ -13,7 +13,8 @@ from lem_runner.protocol import LEASE_FILE
 from lemctl.cancel import Cancel
 from lemctl.engines.entrusted import read_entrusted, touch_entrusted, write_entrusted
 from lemctl.engines.logs import CappedLog, read_log
-from lemctl.engines.session import Limits, Session
+from lemctl.engines.session import Session
+from lemctl.engines.watchdogs import Limits
 from lemctl.errors import RunFailed
 
 

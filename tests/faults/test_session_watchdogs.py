@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,8 @@ from lemctl.engines.local import LocalRunner
 from lemctl.engines.logs import CappedLog, read_log
 from lemctl.engines.processes import processes_on
 from lemctl.engines.runner_copy import copy_runner
-from lemctl.engines.session import Limits, Session
+from lemctl.engines.session import Session
+from lemctl.engines.watchdogs import Limits, Phases
 from lemctl.errors import CancelledByPerson, Interrupted, RunFailed
 from lemctl.paths import runner_source
 
@@ -110,6 +113,49 @@ def test_a_stopped_runner_is_killed(opened: Any) -> None:
     session, _ = opened({})
     os.kill(int(session.hello["pid"]), signal.SIGSTOP)
     assert session.end("ok") == "killed"
+
+
+def test_every_step_that_ended_a_runner_is_recorded_with_its_limit(opened: Any) -> None:
+    session, _ = opened({})
+    os.kill(int(session.hello["pid"]), signal.SIGSTOP)
+    session.end("ok")
+    pattern = (
+        r"asked to quit \(\d+\.\d of 0\.5 s, in vain\), stdin closed \(\d+\.\d of 0\.5 s, in vain\),"
+        r" killed \(\d+\.\d of 0\.5 s\), container restarted, or its processes ended \(\d+\.\d s\)"
+    )
+    assert re.fullmatch(pattern, session.ladder.text()), session.ladder.text()
+
+
+@pytest.mark.parametrize(
+    ("engine", "limits", "message"),
+    [
+        ({"decode_ms_per_token": 5000.0}, {"window_s": 0.3}, "window not over within 0 s"),
+        ({"decode_ms_per_token": 5000.0}, {"run_s": 0.3}, "no result within 0 s"),
+        ({"decode_ms_per_token": 5000.0}, {"total_s": 0.6}, "no end within 1 s of its start"),
+    ],
+)
+def test_every_phase_has_a_limit_of_its_own(
+    opened: Any, engine: dict[str, Any], limits: dict[str, float], message: str
+) -> None:
+    session, _ = opened(engine)
+    session.limits = replace(session.limits, **limits)
+    with pytest.raises(RunFailed, match=message) as failed:
+        session.go("a", Cancel())
+    assert failed.value.kind == "timed_out"
+
+
+def test_warm_up_window_and_writing_are_told_apart_by_the_runners_events() -> None:
+    phases = Phases(Limits(warmup_s=10, window_s=100, writing_s=5))
+    now = time.monotonic()
+    assert phases.lateness(now + 9) is None
+    assert phases.lateness(now + 11) == "warm-up not over within 10 s"
+    phases.see(Event(0, 1, "a", "warm", {}))
+    assert phases.lateness(now + 90) is None
+    assert phases.lateness(now + 111) == "window not over within 100 s"
+    phases.see(Event(1, 1, "a", "window_end", {}))
+    assert phases.lateness(now + 11) == "writing not over within 5 s"
+    phases.see(Event(2, 1, "a", "window_begin", {}))
+    assert phases.lateness(now + 11) is None
 
 
 def test_writing_to_a_stopped_runner_has_a_limit(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:

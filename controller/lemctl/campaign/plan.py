@@ -148,11 +148,14 @@ def _largest_batches(experiments: Sequence[Experiment]) -> dict[str, int]:
 
 
 def _done(document: Mapping[str, Any]) -> dict[str, Any]:
-    """What a campaign does, without when it may, whom it tells and what a failure does to it."""
+    """What a campaign does, without when it may, whom it tells and what a failure does to it; limits that came with a
+    later version are left out, so that an unfinished campaign of before is still this one."""
     steering = ("hours", "schedule", "notify", "on_failure")
     breaker = {key: value for key, value in document["breaker"].items() if key != "probe_s"}
+    later = ("hello_s", "warmup_s", "window_s", "writing_s", "total_s")
+    timeouts = {key: value for key, value in document["timeouts"].items() if key not in later}
     kept = {key: value for key, value in document.items() if key not in steering}
-    return {**kept, "breaker": breaker, "description": ""}
+    return {**kept, "breaker": breaker, "timeouts": timeouts, "description": ""}
 
 
 def engine_of(experiment: Experiment) -> tuple[str, int, int]:
@@ -314,6 +317,11 @@ def _document(campaign: CampaignFile) -> dict[str, Any]:
             "silence_s": timeouts.silence,
             "progress_s": timeouts.progress,
             "run_s": timeouts.run,
+            "hello_s": timeouts.hello,
+            "warmup_s": timeouts.warmup,
+            "window_s": timeouts.window,
+            "writing_s": timeouts.writing,
+            "total_s": timeouts.total,
         },
         "breaker": {"consecutive": settings.breaker.consecutive, "probe_s": settings.breaker.probe},
         "on_failure": settings.on_failure,

@@ -294,10 +294,15 @@ class Retry(Section):
 class Timeouts(Section):
     """Limits of an attempt; reached, it is ended and recorded as such."""
 
-    start: Limit = Field(default=1800.0, description="From the start of the runner to the model loaded.")
+    hello: Limit = Field(default=60.0, description="From the start of the runner to its first word.")
+    start: Limit = Field(default=1800.0, description="From the run's order to the model loaded.")
     silence: Limit = Field(default=60.0, description="Without any sign of life from the runner.")
     progress: Limit = Field(default=900.0, description="Without a batch or token done while there is work.")
+    warmup: Limit = Field(default=1800.0, description="The warm-up.")
+    window: Limit = Field(default=7200.0, description="A window.")
+    writing: Limit = Field(default=600.0, description="From the end of the last window to the result.")
     run: Limit = Field(default=7200.0, description="From the go to the result.")
+    total: Limit = Field(default=21600.0, description="The whole attempt, gate and baselines included.")
 
 
 class Breaker(Section):

@@ -36,7 +36,8 @@ from lemctl.engines.backends import BACKENDS
 from lemctl.engines.entrusted import touch_entrusted
 from lemctl.engines.events import Finished
 from lemctl.engines.executor import Executor
-from lemctl.engines.session import Limits, RunnerDied
+from lemctl.engines.session import RunnerDied
+from lemctl.engines.watchdogs import Limits
 from lemctl.errors import (
     CancelledByPerson,
     CannotGoOn,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import uuid
 from contextlib import ExitStack, suppress
@@ -16,11 +17,13 @@ from lemctl.daemon.instruments import BaselineRecord, Instruments
 from lemctl.daemon.locks import FileLock, take_lane_locks
 from lemctl.engines.backends import Backend
 from lemctl.engines.executor import EngineSession, Executor, Place, engine_key
-from lemctl.engines.session import Limits
+from lemctl.engines.watchdogs import Limits
 from lemctl.errors import RunFailed
 from lemctl.measure.host import HostMeters
 from lemctl.store import sessions
 from lemctl.store.database import Store
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -107,10 +110,12 @@ class Lane:
             self.clock.wait(cancel.event, seconds)
             cancel.raise_if_set()
 
-        if self.instruments.memory_obstacle(wait) is None:
+        if (held := self.instruments.memory_obstacle(wait)) is None:
             return
+        _log.warning("lane %s: %s: its containers are taken down", self.name, held)
         self._release()
         if (obstacle := self.instruments.memory_obstacle(wait)) is not None:
+            _log.error("lane %s: %s: the device is kept out", self.name, obstacle)
             raise RunFailed("gpu_lost", obstacle)
 
     def end_session(self, manner: str, reason: str) -> None:
@@ -119,10 +124,12 @@ class Lane:
             return
         opened, self.open = self.open, None
         rung = opened.session.end(manner)
+        steps = opened.session.ladder.text()
+        how = f"{reason}; {steps}" if manner != "ok" and steps else reason
 
         def write() -> None:
             with self.store.transaction() as tx:
-                sessions.end(tx, opened.row, f"{reason} ({rung})", self.clock)
+                sessions.end(tx, opened.row, f"{how} ({rung})", self.clock)
 
         self.store.with_room(write)
 

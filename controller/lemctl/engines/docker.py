@@ -17,7 +17,8 @@ from lemctl.engines.errors import ContainerFault, ImageMissing
 from lemctl.engines.executor import Opened, Place
 from lemctl.engines.local import ChildProcess, death_of
 from lemctl.engines.runner_copy import RunnerCopy, copy_runner
-from lemctl.engines.session import Death, Limits, Session
+from lemctl.engines.session import Death, Session
+from lemctl.engines.watchdogs import Limits
 from lemctl.errors import RunFailed
 from lemctl.paths import data_folder, runner_source
 from lemctl.settings import Settings

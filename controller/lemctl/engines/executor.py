@@ -15,7 +15,8 @@ from lemctl.engines.events import Finished
 from lemctl.engines.local import LocalRunner
 from lemctl.engines.processes import end_leftover_runners
 from lemctl.engines.runner_copy import RunnerCopy
-from lemctl.engines.session import Limits, OnEvent, Session
+from lemctl.engines.session import OnEvent, Session
+from lemctl.engines.watchdogs import Ladder, Limits
 from lemctl.errors import RunFailed
 from lemctl.paths import Home
 
@@ -49,6 +50,11 @@ class EngineSession(Protocol):
 
     def end(self, reason: str) -> str:
         """End it, whatever it takes; never raises."""
+        ...
+
+    @property
+    def ladder(self) -> Ladder:
+        """What was done to end it."""
         ...
 
     def log_offsets(self) -> dict[str, int]:

@@ -25,27 +25,17 @@ from lem_runner.protocol import (
 from lemctl.cancel import Cancel
 from lemctl.engines.entrusted import touch_entrusted
 from lemctl.engines.events import EventTail, Finished, read_finished
+from lemctl.engines.watchdogs import Ladder, Limits, Phases, Progress
 from lemctl.errors import CancelledByPerson, FaultKind, Interrupted, RunFailed
 
 #: Waits between looks at the event file: short at first, for engines that answer at once.
 POLL_MIN_S, POLL_MAX_S = 0.002, 0.05
 #: How long each rung of the ladder may take before the next.
 CANCEL_S, QUIT_S, CLOSE_S, KILL_S = 10.0, 10.0, 10.0, 5.0
-HELLO_S = 60.0
 #: Longer than the runner itself waits for its driver.
 CONTEXT_S = 45.0
 #: Longest message and traceback that are kept of what a runner says, in characters.
 MESSAGE_LIMIT, DETAIL_LIMIT = 1_000, 20_000
-
-
-@dataclass(frozen=True)
-class Limits:
-    """The watchdogs of one attempt, in seconds."""
-
-    start_s: float = 1800.0
-    silence_s: float = 60.0
-    progress_s: float = 900.0
-    run_s: float = 7200.0
 
 
 @dataclass(frozen=True)
@@ -107,7 +97,9 @@ class Session:
         self.folder = folder
         self.limits = limits
         self.hello: dict[str, Any] = {}
+        self.ladder = Ladder()
         self._rung: str | None = None
+        self._began_at: float | None = None
         self._events = EventTail(folder / EVENTS_FILE)
         self._heard_at = time.monotonic()
         self._lease_at = 0.0
@@ -123,7 +115,7 @@ class Session:
             raise RunFailed("infra", f"no hello: {death.message}", death.detail) from death
 
     def _await_hello(self, cancel: Cancel) -> dict[str, Any]:
-        for event in self._listen("", HELLO_S, "infra", "the runner did not say hello", cancel):
+        for event in self._listen("", self.limits.hello_s, "infra", "the runner did not say hello", cancel):
             if event.type == "hello":
                 theirs = event.data.get("contract")
                 if theirs != CONTRACT_VERSION:
@@ -146,6 +138,7 @@ class Session:
 
     def load(self, attempt: str, spec: RunSpec, cancel: Cancel, on_event: OnEvent = ignore) -> dict[str, Any]:
         """Send `run`, wait for `loaded`; its data. Raises `RunFailed`, `Interrupted`, `CancelledByPerson`."""
+        self._began_at = time.monotonic()
         self._send(Command("run", attempt, spec))
         limit_s = self.limits.start_s
         message = f"not loaded within {limit_s:.0f} s"
@@ -204,20 +197,31 @@ class Session:
         return self._rung is None and self.process.poll() is None
 
     def _climb_down(self, reason: str) -> str:
-        used = "destroyed"
-        if reason == "ok":
-            self.process.write(Command("quit").encode())
-            if self._said_bye(QUIT_S):
-                used = "quit"
-        if used != "quit":
-            self.process.close_stdin()
-            used = "stdin closed" if self.process.wait(CLOSE_S) else "killed"
-        self.process.kill()
-        if not self.process.wait(KILL_S):
+        if reason == "ok" and self.ladder.climb("asked to quit", QUIT_S, self._quits):
+            self.process.kill()  # a client that lingers
+            if self.process.wait(KILL_S):
+                return "quit"
+        used = "stdin closed" if self.ladder.climb("stdin closed", CLOSE_S, self._ends_at_eof) else "killed"
+        if not self.ladder.climb("killed", KILL_S, self._is_killed):
             used = "destroyed"
-        if used != "quit":
-            self.process.destroy()
+        self.ladder.climb("container restarted, or its processes ended", None, self._is_destroyed)
         return used
+
+    def _quits(self) -> bool:
+        self.process.write(Command("quit").encode())
+        return self._said_bye(QUIT_S)
+
+    def _ends_at_eof(self) -> bool:
+        self.process.close_stdin()
+        return self.process.wait(CLOSE_S)
+
+    def _is_killed(self) -> bool:
+        self.process.kill()
+        return self.process.wait(KILL_S)
+
+    def _is_destroyed(self) -> bool:
+        self.process.destroy()
+        return self.process.wait(0.0)
 
     def _said_bye(self, limit_s: float) -> bool:
         until = time.monotonic() + limit_s
@@ -245,10 +249,10 @@ class Session:
         self.process.write(command.encode())
 
     def _await_result(self, attempt: str, cancel: Cancel, on_event: OnEvent) -> dict[str, Any]:
-        watch = _Progress(self.limits.progress_s)
+        watch, phases = Progress(self.limits.progress_s), Phases(self.limits)
         limit_s = self.limits.run_s
         message = f"no result within {limit_s:.0f} s"
-        for event in self._listen(attempt, limit_s, "timed_out", message, cancel, has_batches=True):
+        for event in self._listen(attempt, limit_s, "timed_out", message, cancel, phases):
             on_event(event)
             watch.see(event)
             if event.type == "result":
@@ -262,12 +266,13 @@ class Session:
         kind: FaultKind,
         message: str,
         cancel: Cancel,
-        has_batches: bool = False,
+        phases: Phases | None = None,
     ) -> Iterator[Event]:
         """Events of one wait, until the caller has what it waited for; every limit is kept here.
 
-        A runner answers `cancel` at a batch boundary; where there are none it is not asked.
+        A runner answers `cancel` at a batch boundary; where there are none (no `phases`) it is not asked.
         """
+        has_batches = phases is not None
         cancel_s = CANCEL_S if has_batches else 0.0
         began_at = time.monotonic()
         cancelled_at: float | None = None
@@ -282,6 +287,8 @@ class Session:
                 if event.data.get("cancelled"):
                     cancel.raise_if_set()
                 _raise_error(event)
+                if phases is not None:
+                    phases.see(event)
                 yield event
             now = time.monotonic()
             if death is not None:
@@ -295,8 +302,9 @@ class Session:
                 self.end("cancel was not answered")
                 cancel.raise_if_set()
             self._refuse_silence()
-            if now - began_at > limit_s:
-                raise RunFailed(kind, message, self.last_words())
+            late = message if now - began_at > limit_s else phases.lateness(now) if phases is not None else None
+            if late is not None:
+                raise RunFailed(kind, late, self.last_words())
             poll_s = POLL_MIN_S if heard else min(poll_s * 1.3, POLL_MAX_S)
             time.sleep(poll_s)
 
@@ -307,7 +315,10 @@ class Session:
             yield event
 
     def _refuse_silence(self) -> None:
-        silent_s = time.monotonic() - self._heard_at
+        now = time.monotonic()
+        if self._began_at is not None and now - self._began_at > self.limits.total_s:
+            raise RunFailed("timed_out", f"no end within {self.limits.total_s:.0f} s of its start", self.last_words())
+        silent_s = now - self._heard_at
         if silent_s > self.limits.silence_s:
             raise RunFailed("silent", f"no sign of life for {silent_s:.0f} s", self.last_words())
 
@@ -340,22 +351,3 @@ def _plain(told: object, limit: int) -> str:
     """What a runner said, as text that any database and terminal takes: no lone surrogates, NULs or escapes."""
     text = str(told)[:limit].encode(errors="replace").decode()
     return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)
-
-
-class _Progress:
-    """The counters of warm-up and windows must move."""
-
-    def __init__(self, limit_s: float):
-        self.limit_s = limit_s
-        self._counters: tuple[Any, Any] = (None, None)
-        self._moved_at = time.monotonic()
-
-    def see(self, event: Event) -> None:
-        """Raises `RunFailed(timed_out)` when they have not moved for too long."""
-        counters = (event.data.get("batches"), event.data.get("tokens_out"))
-        counting = event.type == "alive" and event.data.get("phase") in ("warmup", "window")
-        if event.type != "alive" or not counting or counters != self._counters:
-            self._moved_at = time.monotonic()
-            self._counters = counters if counting else self._counters
-        elif time.monotonic() - self._moved_at > self.limit_s:
-            raise RunFailed("timed_out", f"no progress for {self.limit_s:.0f} s (batches done: {counters[0]})")

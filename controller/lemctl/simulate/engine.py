@@ -22,7 +22,8 @@ from lemctl.clock import SimulatedClock
 from lemctl.engines.backends import Backend
 from lemctl.engines.events import Finished
 from lemctl.engines.executor import Opened, Place
-from lemctl.engines.session import Limits, OnEvent
+from lemctl.engines.session import OnEvent
+from lemctl.engines.watchdogs import Ladder, Limits
 from lemctl.errors import FaultKind, RunFailed
 from lemctl.simulate.device import SimulatedGpu
 from lemctl.simulate.served import Speed, at_once, serve_workload
@@ -92,6 +93,7 @@ class SimulatedSession:
         self._spec: RunSpec | None = None
         self._key = ""
         self._seq = 0
+        self.ladder = Ladder()
 
     def greet(self, cancel: Cancel) -> dict[str, Any]:  # noqa: ARG002
         """Its own hello."""
