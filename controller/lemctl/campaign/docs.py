@@ -10,10 +10,12 @@ import annotated_types
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from lem_runner.protocol import CLOSED_FILLINGS, CONTINUOUS_FILLINGS, SETTLE_P95
 from lemctl.campaign.file import MAX_RUNS
 from lemctl.campaign.messages import unwrapped
 from lemctl.campaign.presets import PRESETS, preset_table
 from lemctl.campaign.schema import BACKENDS, Campaign, CyclesUntil, Duration, Limit, Rate, Scoped, Window
+from lemctl.campaign.trace import COLUMNS
 from lemctl.campaign.values import experiment_keys
 from lemctl.campaign.yaml import MAX_ALIASES, MAX_BYTES, MAX_DEPTH
 
@@ -81,12 +83,37 @@ include: [{backend: pytorch, pytorch.engine.attn_implementation: eager}]
 """
 
 
+_LOADS = """\
+## Loads
+
+| `mode` | reads | requests | window |
+| --- | --- | --- | --- |
+| `offline` | `batch_size`, `batching` | batch after batch | whole batches |
+| `offline`, `batching: continuous` | `batch_size` | always so many in flight | ramp and drain cut off |
+| `closed` | `concurrency` | always so many in flight | ramp and drain cut off |
+| `poisson` | `rate` | at random, independent of each other | after settling, to the last arrival |
+| `gamma` | `rate`, `burstiness` | at random, in bursts (below 1) or more evenly (above 1) | the same |
+| `trace` | `trace` | when the file says | the same |
+
+- All but static and dynamic batches need an engine that takes requests while it works on others; the catalogue of a
+  backend says which modes it serves.
+- With `measure.window: one_pass` every prompt is sent exactly once. Where requests are kept in flight a window needs
+  CLOSED times `concurrency` of them, CONTINUOUS times `batch_size` for `continuous`: ramp and drain are cut off.
+- An open loop is measured from SETTLE times the 95th percentile of latency after the first arrival. One whose
+  requests in flight grow is `saturated`, and SUSPECT: its latencies say how long one looked.
+- Arrivals follow from `workload.seed`: the same for every engine and in every cycle.
+- A trace is a file of times in seconds, ascending: one a line (`.txt`), a column (`.csv`) or a field (`.json`,
+  `.jsonl`) named one of COLUMNS. `images prefetch` copies it to where engines can read it.
+"""
+
+
 def render() -> str:
     """The whole page, as Markdown."""
     parts = [
         _HEAD,
         "## Keys\n\n" + _table(("key", "value", "default", "meaning"), _rows(Campaign, "")),
         _scoped(),
+        _loads(),
         _SWEEP,
         "Keys that can be swept, excluded and included: " + ", ".join(f"`{key}`" for key in experiment_keys()) + ".\n",
         _presets(),
@@ -196,6 +223,15 @@ def _scoped() -> str:
         f"`BACKEND.engine.NAME` and `BACKEND.sampling.NAME`, with BACKEND one of {names}, set a parameter of one "
         "engine only; it stands above the portable `engine` and `sampling`.\n"
     )
+
+
+def _loads() -> str:
+    """The kinds of load, with the numbers that both ends go by."""
+    numbers = {"CLOSED": str(CLOSED_FILLINGS), "CONTINUOUS": str(CONTINUOUS_FILLINGS), "SETTLE": f"{SETTLE_P95:g}"}
+    text = _LOADS
+    for mark, number in {**numbers, "COLUMNS": ", ".join(f"`{name}`" for name in COLUMNS)}.items():
+        text = text.replace(mark, number)
+    return text
 
 
 def _presets() -> str:
