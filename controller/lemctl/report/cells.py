@@ -14,6 +14,7 @@ from typing import Any
 from lemctl.judge.autocorrelation import Correlation, estimate_correlation
 from lemctl.judge.statistics import Summary, summarise, t_interval
 from lemctl.judge.stopping import Until
+from lemctl.report.figures import sort_key
 from lemctl.report.flags import flagged_cycles
 from lemctl.store.read_results import Figure, RunResult
 
@@ -106,7 +107,7 @@ def cells_of(
     cells = [_cell(group, metrics, include_suspect, in_depth, until, correlations) for group in grouped.values()]
     if in_depth:
         cells = _with_outliers(cells, values)
-    return sorted(cells, key=lambda cell: [_sort_key(value) for value in cell.axes.values()])
+    return sorted(cells, key=lambda cell: [sort_key(value) for value in cell.axes.values()])
 
 
 def counts(run: RunResult, include_suspect: bool) -> bool:
@@ -204,9 +205,3 @@ def _figure(
         summary=summarise(values, widening=widening) if in_depth else None,
         correlation=correlation,
     )
-
-
-def _sort_key(value: Any) -> tuple[int, float, str]:
-    """Numbers by size, before words."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return (0, float(value), "") if is_number else (1, 0.0, str(value))

@@ -23,6 +23,7 @@ from lemctl.judge.comparison import (
     difference,
 )
 from lemctl.judge.equivalence import Agreement, Output, Work, agreement, differences
+from lemctl.report.figures import sort_key
 from lemctl.store.read_comparison import Measurement
 
 #: The figures that are compared where none are named.
@@ -132,7 +133,7 @@ def backend_pairs(results: Sequence[Measurement]) -> Iterator[tuple[Subject, Sub
     for group in experiments.values():
         shared = shared_axes(group[0].axes, backends)
         groups.setdefault(repr(sorted(shared.items())), []).append((shared, group))
-    for members in groups.values():
+    for members in sorted(groups.values(), key=lambda members: [sort_key(value) for value in members[0][0].values()]):
         ordered = sorted(members, key=lambda member: backends.index(member[1][0].backend))
         for place, (setting, one) in enumerate(ordered):
             for _, other in ordered[place + 1 :]:

@@ -10,9 +10,7 @@ from lemctl.report.figures import ABSENT, axes_line, number
 from lemctl.report.table import table
 
 _HEADERS = {column.metric: column.header for column in COLUMNS}
-NOTE = (
-    "ratios are second / first, with the 95 % interval; better or worse where Holm's p over the whole table is < 0.05"
-)
+NOTE = "with 95 % intervals; better or worse where p, Holm-adjusted over all of them, is below 0.05"
 
 
 def comparison_text(pairs: Sequence[Pair], *, with_names: bool = False) -> str:

@@ -61,3 +61,9 @@ def axes_line(axes: Mapping[str, Any]) -> str:
     """`backend=pytorch batch_size=8`, or `-` where nothing is swept."""
     names = axis_names(list(axes))
     return " ".join(f"{names[key]}={axis_value(value)}" for key, value in axes.items()) or "-"
+
+
+def sort_key(value: Any) -> tuple[int, float, str]:
+    """Numbers by size, before words."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return (0, float(value), "") if is_number else (1, 0.0, str(value))

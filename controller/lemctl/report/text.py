@@ -211,7 +211,7 @@ def footer_lines(report: Report, left_out: Sequence[Column] = (), width: int | N
 
 def _work(report: Report) -> Iterator[str]:
     if report.comparisons:
-        yield f"ratios     {NOTE}"
+        yield f"ratios     second / first, {NOTE}"
     told = report.work_differences[:MOST_DIFFERENCES]
     if told:
         yield "work       rows of different letters did not do the same work"

@@ -182,3 +182,11 @@ def test_what_a_difference_comes_to() -> None:
     assert difference(0.9, 0.01, "MHz") == "lower"
     assert difference(1.1, 0.05, "token/s") == "not resolved"
     assert difference(None, None, "token/s") == "not resolved"
+
+
+def test_pairs_come_in_the_order_of_their_setting() -> None:
+    results = [
+        measured(backend, 1, 1.0, run=run, experiment=f"{backend}{size}", axes={"backend": backend, BATCH: size})
+        for run, (size, backend) in enumerate([(16, "a"), (2, "b"), (16, "b"), (2, "a"), (128, "a"), (128, "b")])
+    ]
+    assert [setting[BATCH] for _, _, setting in backend_pairs(results)] == [2, 16, 128]
