@@ -172,6 +172,17 @@ def test_a_trace_shorter_than_its_prompts_is_refused_for_one_pass(read: Read, se
     assert "200 prompts, each sent once, and 2 arrivals in arrivals.txt" in str(mistake(read, text))
 
 
+def test_an_engine_keeps_its_own_limit_for_an_open_loop(read: Read, served: Path) -> None:
+    closed = "sweep: {workload.load.concurrency: [4, 16]}\nworkload.load.mode: closed\n"
+    assert plan(read(WORK + closed)).document["largest_batch"] == {"vllm": 16}
+    groups = """sweep:
+  groups:
+    - {workload.load.mode: [closed], workload.load.concurrency: [4]}
+    - {workload.load.mode: [poisson], workload.load.rate: [4/s]}
+"""
+    assert "largest_batch" not in plan(read(WORK + groups)).document
+
+
 def guessed(campaign: CampaignFile) -> float:
     return estimate(plan(campaign), sensors=False).phases.measuring_s
 
