@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lem_runner import load, records, serving, workload
+from lem_runner.admission import check_engine
 from lem_runner.backends import ConcurrentEngine, Decoding, Engine
 from lem_runner.events import EventLog
 from lem_runner.progress import Progress
@@ -20,6 +21,7 @@ from lem_runner.protocol import (
     Prompt,
     RunSpec,
     WindowRecord,
+    begin_file,
     counted_inside,
     requests_file,
     result_file,
@@ -55,14 +57,26 @@ class Attempt:
         work = self.spec.workload
         return Decoding(work.max_new_tokens, work.output, self.spec.sampling)
 
+    def admit(self) -> None:
+        """Raise where this engine cannot do the work. Nothing is measured yet."""
+        check_engine(self.spec.workload, self.spec.measure, self.engine)
+        if isinstance(self.engine, ConcurrentEngine):
+            self.engine.expect(load.is_one_by_one(self.spec.workload))
+        self.engine.admit(self.prompts, self.decoding)
+
+    def drop(self) -> None:
+        """It will not go; there is nothing to undo."""
+
     def run(self, folder: Path) -> None:
         """From `go` to the `result` event. Raises `Stopped`, or whatever the engine raised."""
         self.progress.enter("warmup")
         warm = self._warm_up(folder / steady_file(self.name))
         self.log.emit("warm", warm, self.name)
+        if self.spec.replica is not None:
+            self._await_others(folder / begin_file(self.name))
         self.progress.enter("window")
         outcome = self._serve() if load.is_one_by_one(self.spec.workload) else self._window()
-        self.log.emit("window_end", _window_end(outcome.window), self.name)
+        self.log.emit("window_end", window_end(outcome.window), self.name)
         self.progress.enter("writing")
         self._leave_result(folder, outcome, warm)
 
@@ -79,11 +93,18 @@ class Attempt:
         duration_s = (time.monotonic_ns() - begin_ns) / 1e9
         return {"batches": len(batch_s), "duration_s": duration_s, "ended": ended, "batch_s": batch_s}
 
+    def _await_others(self, told: Path) -> None:
+        """Until the moment that all replicas were told: written when the last of them is warm."""
+        while not told.exists():
+            self._stop_if_asked()
+            time.sleep(0.002)
+        time.sleep(max(0.0, (int(told.read_bytes()) - time.monotonic_ns()) / 1e9))
+
     def _warmup_batches(self, batch_s: Sequence[float]) -> Iterator[Iterable[int]]:
         """Batches of the window's shape; of a load without batches, as many requests as it keeps in flight."""
         work = self.spec.workload
         if not load.is_one_by_one(work):
-            yield from workload.endless(self._lengths(), work, self.spec.seed)
+            yield from workload.dealt(workload.endless(self._lengths(), work, self.spec.seed), self.spec.replica)
             return
         limit, rate_per_s = self._concurrent.batch_limit(), load.mean_rate_per_s(work, self.trace_s)
         positions = itertools.cycle(range(len(self.prompts)))
@@ -105,7 +126,8 @@ class Attempt:
 
     def _window(self) -> Outcome:
         window_ns = None if self.spec.measure.window_s is None else int(self.spec.measure.window_s * 1e9)
-        schedule = workload.schedule(self._lengths(), self.spec.workload, self.spec.measure, self.spec.seed)
+        whole = workload.schedule(self._lengths(), self.spec.workload, self.spec.measure, self.spec.seed)
+        schedule = workload.dealt(whole, self.spec.replica)
         batches: list[BatchOutcome] = []
         t_begin_ns = self._begin_window()
         for positions in schedule:
@@ -157,8 +179,9 @@ class Attempt:
     def _batch(self, positions: Iterable[int], number: int) -> BatchOutcome:
         self._stop_if_asked()
         prompts = [self.prompts[position] for position in positions]
+        seed = self.spec.seed + workload.place(number, self.spec.replica)
         t_submit_ns = time.monotonic_ns()
-        generated = self.engine.generate(prompts, self.decoding, self.spec.seed + number)
+        generated = self.engine.generate(prompts, self.decoding, seed)
         self.progress.add_batch(sum(len(made.tokens) for made in generated))
         return BatchOutcome(prompts, t_submit_ns, generated)
 
@@ -167,39 +190,59 @@ class Attempt:
         memory = records.plain(self.engine.memory())
         effective = records.plain(self.engine.effective())
         self._stop_if_asked()
-        lines = b"".join(record.encode() for record in outcome.requests)
-        requests_sha256 = records.publish(folder / requests_file(self.name), lines)
-        result = AttemptResult(
-            contract=CONTRACT_VERSION,
-            attempt=self.name,
-            engine_key=self.spec.engine_key,
-            windows=[outcome.window],
-            requests=len(outcome.requests),
-            requests_sha256=requests_sha256,
-            effective=effective,
-            memory=memory,
-            warmup=warm,
-            notes=self.notes,
-            gauges=outcome.gauges,
-            counting=outcome.counting,
-            load=outcome.load,
-        )
-        content = json.dumps(result.to_json(), separators=(",", ":"), allow_nan=False).encode() + b"\n"
-        sha256 = records.publish(folder / result_file(self.name), content)
-        data = {
-            "file": result_file(self.name),
-            "sha256": sha256,
-            "requests_file": requests_file(self.name),
-            "requests_sha256": requests_sha256,
-            "requests": len(outcome.requests),
-        }
-        self.log.emit("result", data, self.name)
+        leave_result(
+            folder, self.name, self.spec.engine_key, outcome, memory=memory, effective=effective, warm=warm,
+            notes=self.notes, log=self.log,
+        )  # fmt: skip
 
     def _lengths(self) -> list[int]:
         return [len(prompt.ids) for prompt in self.prompts]
 
 
-def _window_end(window: WindowRecord) -> dict[str, Any]:
+def leave_result(
+    folder: Path,
+    attempt: str,
+    engine_key: str,
+    outcome: Outcome,
+    *,
+    memory: dict[str, Any],
+    effective: dict[str, Any],
+    warm: dict[str, Any],
+    notes: list[str],
+    log: EventLog,
+) -> None:
+    """Requests first, then the result: its presence is the success."""
+    lines = b"".join(record.encode() for record in outcome.requests)
+    requests_sha256 = records.publish(folder / requests_file(attempt), lines)
+    result = AttemptResult(
+        contract=CONTRACT_VERSION,
+        attempt=attempt,
+        engine_key=engine_key,
+        windows=[outcome.window],
+        requests=len(outcome.requests),
+        requests_sha256=requests_sha256,
+        effective=effective,
+        memory=memory,
+        warmup=warm,
+        notes=notes,
+        gauges=outcome.gauges,
+        counting=outcome.counting,
+        load=outcome.load,
+    )
+    content = json.dumps(result.to_json(), separators=(",", ":"), allow_nan=False).encode() + b"\n"
+    sha256 = records.publish(folder / result_file(attempt), content)
+    data = {
+        "file": result_file(attempt),
+        "sha256": sha256,
+        "requests_file": requests_file(attempt),
+        "requests_sha256": requests_sha256,
+        "requests": len(outcome.requests),
+    }
+    log.emit("result", data, attempt)
+
+
+def window_end(window: WindowRecord) -> dict[str, Any]:
+    """The data of the event."""
     return {
         "window": window.window,
         "t_ns": window.t_end_ns,

@@ -64,8 +64,18 @@ class Failure:
         return {"kind": self.kind, "message": self.message, "traceback": self.traceback, "fatal": self.fatal}
 
 
+class ToldError(Exception):
+    """Another process of this engine has failed, and told how."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
 def failure_of(error: BaseException, *, is_loading: bool) -> Failure:
     """Classify what an engine raised. Every failure to load is fatal: half an engine may be left on the device."""
+    if isinstance(error, ToldError):
+        return error.failure
     chain = list(_chain(error))
     fatal = is_loading or any(isinstance(link, EngineLostError) or _is_cuda_fatal(link) for link in chain)
     kind: RunnerFaultKind = "engine_error"

@@ -40,6 +40,10 @@ class Progress:
         """No attempt is under way."""
         self.now = Moment()
 
+    def count(self, batches: int, tokens_out: int) -> None:
+        """So many since the start of the attempt, as others have counted them."""
+        self.now = replace(self.now, batches=batches, tokens_out=tokens_out)
+
     def add_batch(self, tokens_out: int) -> None:
         """One more batch done."""
         now = self.now

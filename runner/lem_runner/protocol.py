@@ -132,8 +132,19 @@ class MeasureSpec:
 
 
 @dataclass(frozen=True)
+class Replica:
+    """One of several runners that share an attempt: of the batches of its schedule, every `of`-th from `index` on."""
+
+    index: int
+    of: int
+
+
+@dataclass(frozen=True)
 class RunSpec:
-    """Everything a runner needs for one attempt. `engine_key` equal to the loaded one means: no loading."""
+    """Everything a runner needs for one attempt. `engine_key` equal to the loaded one means: no loading.
+
+    `replica` is set by a runner for those below it; such a one waits with its window until it is told to begin.
+    """
 
     backend: str
     engine_key: str
@@ -143,6 +154,7 @@ class RunSpec:
     workload: WorkloadSpec
     measure: MeasureSpec
     seed: int = 0
+    replica: Replica | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON types."""
@@ -155,10 +167,12 @@ class RunSpec:
             parts = dict(data)
             measure = dict(parts.pop("measure"))
             warmup = Warmup(**measure.pop("warmup"))
+            replica = parts.pop("replica", None)
             return cls(
                 model=ModelRef(**parts.pop("model")),
                 workload=WorkloadSpec(**parts.pop("workload")),
                 measure=MeasureSpec(warmup=warmup, **measure),
+                replica=None if replica is None else Replica(**replica),
                 **parts,
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -254,6 +268,7 @@ class RequestRecord:
 
     `t_due_ns`: when a load with arrivals of its own wanted it submitted. `queue_s`, `prefill_s` and `cached_tokens` are
     the engine's own figures (`backends.Generated`).
+    `replica` is the one that did it, where there are several.
     `output_ids` are the new token ids, the end token included where one was made: what `tokens_out` counts, and
     `output_sha256` hashes.
     """
@@ -275,6 +290,7 @@ class RequestRecord:
     cached_tokens: int | None = None
     t_due_ns: int | None = None
     output_ids: list[int] | None = None
+    replica: int | None = None
 
     def encode(self) -> bytes:
         """One JSON line."""
@@ -397,6 +413,11 @@ def result_file(attempt: str) -> str:
 def steady_file(attempt: str) -> str:
     """Made by the controller in the session folder when the device has stopped warming up."""
     return f"{attempt}.steady"
+
+
+def begin_file(attempt: str) -> str:
+    """Made in a replica's folder when all are warm; holds the moment, monotonic ns, at which the windows begin."""
+    return f"{attempt}.begin"
 
 
 def ids_sha256(ids: list[int]) -> str:

@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from lem_runner import backends, load, processes, records, watch
-from lem_runner.admission import check_engine, check_measure, check_workload, read_prompts, read_trace
+from lem_runner import backends, processes, records, replicas, watch
+from lem_runner.admission import check_measure, check_workload, read_prompts, read_trace
 from lem_runner.attempt import Attempt, Stopped
-from lem_runner.backends import ConcurrentEngine, Engine
+from lem_runner.backends import Engine
 from lem_runner.context import HeldContext
 from lem_runner.events import EventLog
 from lem_runner.failures import BadRequestError, Failure, SessionFolderError, failure_of, one_line
@@ -33,9 +33,12 @@ from lem_runner.protocol import (
     LEASE_LIMIT_S,
     PID_FILE,
     Command,
+    Prompt,
     RunSpec,
     result_file,
 )
+from lem_runner.replicas import Replicas
+from lem_runner.replicated import ReplicatedAttempt
 from lem_runner.watch import Unreadable
 
 #: A fatal `error` has been told, then `bye`.
@@ -66,10 +69,10 @@ class Session:
         self._cancelled: set[str] = set()
         self._finished: set[str] = set()
         self._is_terminating = False
-        self._engine: Engine | None = None
+        self._engine: Engine | Replicas | None = None
         self._engine_key = ""
         self._is_loaded = False
-        self._waiting: Attempt | None = None
+        self._waiting: Attempt | ReplicatedAttempt | None = None
         self._context: HeldContext | None = None
 
     def deliver(self, item: Command | Unreadable) -> None:
@@ -133,6 +136,7 @@ class Session:
         elif command.verb == "go" and waiting is not None and waiting.name == command.attempt:
             self._go(waiting)
         elif command.verb == "cancel" and waiting is not None and waiting.name == command.attempt:
+            waiting.drop()
             self._confirm_cancel(waiting)
         elif command.attempt not in self._finished:
             self._refuse(command.attempt, f"{command.verb}: attempt {command.attempt!r} is not waiting here")
@@ -181,22 +185,18 @@ class Session:
                 f"run: this session holds the engine {self._engine_key!r}, asked for was {spec.engine_key!r}"
             )
 
-    def _prepare(self, name: str, spec: RunSpec) -> tuple[Attempt, dict[str, Any]]:
+    def _prepare(self, name: str, spec: RunSpec) -> tuple[Attempt | ReplicatedAttempt, dict[str, Any]]:
         """The attempt that can go, and the data of its `loaded` event."""
         prompts, trace_s = read_prompts(spec.workload), read_trace(spec.workload)
         self._progress.enter("loading")
         begin_s = time.monotonic()
         is_reused = self._is_loaded
         engine = self._engine_for(name, spec)
-        load_s = 0.0 if is_reused else time.monotonic() - begin_s
-        attempt = Attempt(name, spec, prompts, engine, self._log, self._progress, lambda: self.is_stopped(name))
+        attempt = self._attempt(name, spec, engine, prompts, trace_s)
         if not processes.reset_peak_rss():
             attempt.notes.append("the host's memory peak is since the start of the session")
-        check_engine(spec.workload, spec.measure, engine)
-        if isinstance(engine, ConcurrentEngine):
-            engine.expect(load.is_one_by_one(spec.workload))
-        attempt.trace_s = trace_s
-        engine.admit(prompts, attempt.decoding)
+        attempt.admit()
+        load_s = 0.0 if is_reused else time.monotonic() - begin_s
         loaded = {
             "engine_key": spec.engine_key,
             "reused": is_reused,
@@ -206,11 +206,22 @@ class Session:
         }
         return attempt, loaded
 
-    def _engine_for(self, name: str, spec: RunSpec) -> Engine:
+    def _attempt(
+        self, name: str, spec: RunSpec, engine: Engine | Replicas, prompts: list[Prompt], trace_s: list[float]
+    ) -> Attempt | ReplicatedAttempt:
+        def is_stopped() -> bool:
+            return self.is_stopped(name)
+
+        if isinstance(engine, Replicas):
+            return ReplicatedAttempt(name, spec, engine, self._log, self._progress, is_stopped)
+        return Attempt(name, spec, prompts, engine, self._log, self._progress, is_stopped, trace_s=trace_s)
+
+    def _engine_for(self, name: str, spec: RunSpec) -> Engine | Replicas:
         """The loaded engine, or a new one."""
         if self._engine is None:
             self._log.emit("loading", {"backend": spec.backend, "engine_key": spec.engine_key}, name)
-            self._engine = backends.load(spec.backend).open()
+            of = replicas.count(spec)
+            self._engine = Replicas(self._folder, of) if of > 1 else backends.load(spec.backend).open()
             self._engine.report_losses_to(self.lose)
             self._engine_key = spec.engine_key
             self._engine.load(spec)
@@ -218,7 +229,7 @@ class Session:
             self._is_loaded = True
         return self._engine
 
-    def _go(self, attempt: Attempt) -> None:
+    def _go(self, attempt: Attempt | ReplicatedAttempt) -> None:
         self._waiting = None
         try:
             attempt.run(self._folder)
@@ -231,7 +242,7 @@ class Session:
             self._fail(attempt.name, failure_of(error, is_loading=False))
         self._finish(attempt.name)
 
-    def _confirm_cancel(self, attempt: Attempt) -> None:
+    def _confirm_cancel(self, attempt: Attempt | ReplicatedAttempt) -> None:
         """A cancel is answered by an idle `alive` that says so; the engine stays loaded."""
         data = {**self._progress.now.to_json(), "phase": "idle", "cancelled": True}
         self._waiting = None

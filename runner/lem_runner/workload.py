@@ -5,12 +5,13 @@ No clock and no engine here; `attempt.py` brings both.
 
 from __future__ import annotations
 
+import itertools
 import random
 import statistics
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from lem_runner.protocol import MeasureSpec, Warmup, WorkloadSpec
+from lem_runner.protocol import MeasureSpec, Replica, Warmup, WorkloadSpec
 
 #: The steady state is judged on the latencies of this many batches.
 STEADY_BATCHES = 5
@@ -56,6 +57,16 @@ def endless(lengths: Sequence[int], workload: WorkloadSpec, seed: int) -> Iterat
     batches = one_pass(lengths, workload, seed, is_filled=True)
     while batches:
         yield from batches
+
+
+def dealt(batches: Iterator[Batch], replica: Replica | None) -> Iterator[Batch]:
+    """Those that are this runner's: all, or every so many-th where several share them."""
+    return batches if replica is None else itertools.islice(batches, replica.index, None, replica.of)
+
+
+def place(number: int, replica: Replica | None) -> int:
+    """Which one of the whole schedule's batches the `number`-th dealt one is: what it is seeded by."""
+    return number if replica is None else replica.index + replica.of * number
 
 
 def warmup_end(warmup: Warmup, batch_s: Sequence[float], is_device_steady: bool = True) -> WarmupEnd | None:

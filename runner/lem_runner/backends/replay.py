@@ -32,6 +32,7 @@ _PORTABLE = [
 ]
 _PARAMETERS = [
     *_PORTABLE,
+    Parameter("data_parallel", "int", 1, "engine", "whole replicas, each a process", minimum=1),
     Parameter("load_s", "float", 0.0, "engine", "seconds that loading takes", minimum=0),
     Parameter("prefill_ms_per_token", "float", 0.02, "engine", "per prompt token of a batch", minimum=0),
     Parameter("decode_ms_per_token", "float", 1.0, "engine", "per decoding step of a batch", minimum=0),
