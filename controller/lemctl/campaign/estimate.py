@@ -67,6 +67,9 @@ class Estimate:
     sample_bytes: int
     request_bytes: int
     state_bytes: int
+    #: The guess of one run of each experiment, loading apart; for each run in order, whether it loads an engine.
+    guesses_s: tuple[float, ...]
+    is_loaded: tuple[bool, ...]
 
     @property
     def total_s(self) -> float:
@@ -103,7 +106,8 @@ def estimate(
         warmup_s += times * phases.warmup_s
         samples += times * _sample_bytes(phases) if sensors else 0.0
         requests += times * _request_bytes(experiment.spec["workload"], phases.measuring_s)
-    load_s, load_grounds = _loading(plan, past)
+    is_loaded = loaded_runs(plan)
+    load_s, load_grounds = _loading(plan, past, is_loaded)
     return Estimate(
         runs=len(plan.runs),
         runs_by_backend=dict(counted),
@@ -115,26 +119,28 @@ def estimate(
         sample_bytes=int(samples),
         request_bytes=int(requests),
         state_bytes=len(plan.runs) * STATE_BYTES_PER_RUN,
+        guesses_s=tuple([past.guess_s(experiment) for experiment in plan.experiments]),
+        is_loaded=tuple(is_loaded),
     )
 
 
 def guesses_s(plan: Plan, sensors: bool = True) -> list[float]:
     """For each experiment the guess of one run, loading apart: what history is compared with."""
     past = _Past({}, {}, plan.document["gate"], sensors)
-    return [past.phases(experiment)[0].total_s for experiment in plan.experiments]
+    return [past.guess_s(experiment) for experiment in plan.experiments]
 
 
-def expected_runs(plan: Plan, durations: Durations, sensors: bool = True) -> list[tuple[str, Expected]]:
-    """(experiment, what it is expected to take, loading included) of every run in order."""
-    known: dict[tuple[int, bool], tuple[str, Expected]] = {}
-    guesses = guesses_s(plan, sensors)
+def expected_runs(plan: Plan, made: Estimate, durations: Durations) -> list[tuple[str, Expected]]:
+    """(experiment, what it is expected to take, loading included) of every run in order, from the plan's estimate."""
+    known: dict[tuple[object, ...], Expected] = {}
     found = []
-    for run, is_load in zip(plan.runs, loaded_runs(plan), strict=True):
-        key = run.experiment, is_load
-        if key not in known:
-            one = plan.experiments[run.experiment]
-            known[key] = one.hash, durations.whole(one.hash, one.backend, one.model, guesses[run.experiment], is_load)
-        found.append(known[key])
+    for run, is_load in zip(plan.runs, made.is_loaded, strict=True):
+        one, guess_s = plan.experiments[run.experiment], made.guesses_s[run.experiment]
+        key = durations.has_own(one.hash) and one.hash, one.backend, one.model, guess_s, is_load
+        expected = known.get(key)
+        if expected is None:
+            expected = known[key] = durations.whole(one.hash, one.backend, one.model, guess_s, is_load)
+        found.append((one.hash, expected))
     return found
 
 
@@ -177,6 +183,10 @@ class _Past:
         # The window is stated; only where it is one pass does another run's duration say more than the statement.
         measuring_s = known.measuring_s if experiment.spec["measure"]["one_pass"] else guess.measuring_s
         return Phases(measuring_s, known.cooling_s, known.baseline_s, known.warmup_s), "like"
+
+    def guess_s(self, experiment: Experiment) -> float:
+        """Of one run, loading apart, whatever is known of it."""
+        return self._guess(experiment.spec).total_s
 
     def loading(self, experiment: Experiment) -> tuple[float, Ground]:
         """Seconds of one load."""
@@ -240,12 +250,12 @@ def _middle(values: Sequence[float]) -> float:
     return (ranked[(len(ranked) - 1) // 2] + ranked[len(ranked) // 2]) / 2
 
 
-def _loading(plan: Plan, past: _Past) -> tuple[float, dict[Ground, int]]:
+def _loading(plan: Plan, past: _Past, is_loaded: Sequence[bool]) -> tuple[float, dict[Ground, int]]:
     """Seconds of all loads, and how many rest on what."""
     total_s = 0.0
     grounds: dict[Ground, int] = {"measured": 0, "like": 0, "guess": 0}
-    for run, is_loaded in zip(plan.runs, loaded_runs(plan), strict=True):
-        if is_loaded:
+    for run, is_one in zip(plan.runs, is_loaded, strict=True):
+        if is_one:
             one_s, ground = past.loading(plan.experiments[run.experiment])
             total_s += one_s
             grounds[ground] += 1

@@ -75,6 +75,10 @@ class Durations:
             return Expected(guess_s * ratio[0], guess_s * ratio[1], "like")
         return Expected(guess_s, guess_s * GUESS_MARGIN, "guess")
 
+    def has_own(self, experiment: str) -> bool:
+        """Whether any result is of this experiment."""
+        return experiment in self._own
+
     def load(self, backend: str, model: str) -> Expected:
         """Of loading an engine."""
         key = backend, model

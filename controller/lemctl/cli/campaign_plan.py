@@ -44,11 +44,12 @@ def plan(
     vram, axes = most_vram(planned.plan, settings)
     has_sensors = NVIDIA_DEVICE.exists()
     past = past_of(settings.paths)
+    estimate = estimate_from_history(planned.plan, past, has_sensors)
     view = PlanView(
         plan=planned.plan,
         executor=where,
-        estimate=estimate_from_history(planned.plan, past, has_sensors),
-        left=left_of(planned.plan, past, has_sensors),
+        estimate=estimate,
+        left=left_of(planned.plan, estimate, past),
         hours=hours_now(planned.plan.document),
         has_sensors=has_sensors,
         vram=vram,
@@ -80,7 +81,7 @@ def hours_now(document: dict[str, Any]) -> HoursNow | None:
     return HoursNow(describe(hours), is_open, local_text(window.closes if is_open else window.opens, hours.zone))
 
 
-def left_of(plan: Plan, past: list[PastRun], has_sensors: bool) -> Left:
+def left_of(plan: Plan, estimate: Estimate, past: list[PastRun]) -> Left:
     """How long the plan is expected to take from now on, in its hours."""
     from lemctl.campaign.estimate import expected_runs
     from lemctl.campaign.expected import what_is_left
@@ -88,7 +89,7 @@ def left_of(plan: Plan, past: list[PastRun], has_sensors: bool) -> Left:
     from lemctl.clock import SystemClock
     from lemctl.store.read_history import durations
 
-    runs = expected_runs(plan, durations(past), has_sensors)
+    runs = expected_runs(plan, estimate, durations(past))
     return what_is_left(runs, read_hours(plan.document), SystemClock().utc())
 
 

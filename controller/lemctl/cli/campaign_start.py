@@ -255,7 +255,7 @@ def _simulate(planned: Planned, settings: Settings, seed: int, faults: bool) -> 
 
 def _say_hours(planned: Planned, settings: Settings) -> None:
     """When it opens, how many nights it needs, and what fits none of them."""
-    from lemctl.cli.campaign_plan import NVIDIA_DEVICE, hours_now, left_of, past_of
+    from lemctl.cli.campaign_plan import NVIDIA_DEVICE, estimate_from_history, hours_now, left_of, past_of
 
     now = hours_now(planned.plan.document)
     if now is None:
@@ -263,7 +263,8 @@ def _say_hours(planned: Planned, settings: Settings) -> None:
     from lemctl.report.plan import nights_text
 
     say(f"hours {now.text}: " + (f"open until {now.changes}" if now.is_open else f"open from {now.changes}"))
-    left = left_of(planned.plan, past_of(settings.paths), NVIDIA_DEVICE.exists())
+    past = past_of(settings.paths)
+    left = left_of(planned.plan, estimate_from_history(planned.plan, past, NVIDIA_DEVICE.exists()), past)
     if nights := nights_text(left):
         say(nights)
     if left.too_long:

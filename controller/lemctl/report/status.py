@@ -212,7 +212,8 @@ def _left(left: LeftNow) -> Iterator[str]:
     yield _row("", f"about {duration(left.p50_s)} left, at most {duration(left.p90_s)} ({GROUNDS[left.ground]})")
     if left.nights_p50 is not None:
         more = f" to {left.nights_p90}" if left.nights_p90 not in (None, left.nights_p50) else ""
-        yield _row("", f"{left.nights_p50}{more} of its nights: {left.hours}, ends about {left.ends}")
+        yield _row("", f"{left.nights_p50}{more} of its nights, ends about {left.ends}")
+        yield _row("", f"hours {left.hours}")
     elif left.hours is not None:
         yield _row("", f"hours {left.hours}")
     if left.too_long:

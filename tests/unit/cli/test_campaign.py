@@ -194,3 +194,19 @@ def test_experiment_run_refuses_a_file_that_sweeps(lemctl: Lemctl, file: Path) -
     said = lemctl("experiment", "run", str(file))
     assert said.code == 2
     assert "2 experiments" in said.err
+
+
+def test_a_campaign_is_started_for_later_and_seen_to_wait(lemctl: Lemctl, file: Path, with_daemon: None) -> None:
+    began = lemctl("campaign", "start", str(file), "--prefetch", "--at", "2099-01-01T22:00+00:00")
+    assert began.code == 0, began.err
+    assert "it begins Thu 01 Jan 22:00" in began.out
+    (scheduled,) = json.loads(lemctl("status", "--json").out)["scheduled"]
+    assert (scheduled["name"], scheduled["cron"]) == ("night", None)
+    assert "scheduled night: begins Thu 01 Jan" in lemctl("status").out
+    waited = lemctl("campaign", "wait", "night")
+    assert waited.code == 75
+    assert "goes on by itself Thu 01 Jan 22:00" in waited.err
+    assert lemctl("campaign", "pause", "night", "--for", "2h").out.startswith("night is paused until ")
+    assert "goes on by itself at" in lemctl("status").out
+    assert lemctl("campaign", "cancel", "night").code == 0
+    assert json.loads(lemctl("status", "--json").out)["scheduled"] == []

@@ -165,7 +165,8 @@ def test_status_says_how_many_nights_are_left_when_they_end_and_what_fits_none()
     left = LeftNow(7e4, 9e4, "like", "22:00 to 07:00 (Europe/Berlin)", "Fri 27 Nov 03:10 CET", 3, 4, 2)
     text = status_text(status(left=left, scheduled=[Scheduled("weekly", "Fri 27 Nov 22:00 CET", "0 22 * * 5")]))
     assert "about 19 h 26 min left, at most 1 d 1 h (partly from runs like them)" in text
-    assert "3 to 4 of its nights: 22:00 to 07:00 (Europe/Berlin)" in text
+    assert "3 to 4 of its nights, ends about Fri 27 Nov 03:10 CET" in text
+    assert "hours 22:00 to 07:00 (Europe/Berlin)" in text
     assert "2 experiments longer than any of its hours: not run in them" in text
     assert "scheduled weekly: begins Fri 27 Nov 22:00 CET, by 0 22 * * 5" in text
 
