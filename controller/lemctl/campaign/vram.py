@@ -40,7 +40,7 @@ class VramNeed:
 def vram_needed(spec: Mapping[str, Any], config: Mapping[str, Any] | None, input_len: int | None = None) -> VramNeed:
     """What the experiment `spec` needs with the model configuration `config` (as in `config.json`).
 
-    `input_len` is the longest prompt in tokens where it is known; random prompts know theirs.
+    `input_len` is the longest prompt in tokens where it is known; random prompts and those that are cut know theirs.
     """
     config = config if config is not None else spec["model"]["config"]
     if config is None:
@@ -59,7 +59,8 @@ def vram_needed(spec: Mapping[str, Any], config: Mapping[str, Any] | None, input
     embeddings = vocabulary * hidden * (1 if config.get("tie_word_embeddings") else 2)
     weights = (layers * (attention + _feed_forward(config, hidden)) + embeddings) * item_bytes
     workload = spec["workload"]
-    length = (workload["dataset"]["input_len"] or input_len or ASSUMED_INPUT_LEN) + workload["max_new_tokens"]
+    cut = (workload.get("lengths") or {}).get("truncate")
+    length = (workload["dataset"]["input_len"] or input_len or cut or ASSUMED_INPUT_LEN) + workload["max_new_tokens"]
     kv = 2 * layers * kv_heads * head_dim * item_bytes * in_flight(workload) * length
     return VramNeed(weights, kv, int((weights + kv) * (1 + MARGIN)))
 

@@ -87,7 +87,7 @@ def _from_options(overrides: dict[str, str], preset: str | None, settings: Setti
     if "model" not in overrides:
         raise UsageMistake("which model? --model hf:ORG/NAME, --model path:NAME, or a campaign file")
     if "workload.dataset" not in overrides:
-        raise UsageMistake("which prompts? -d file:NAME, or -d random --set workload.random.input_len=512")
+        raise UsageMistake("which prompts? -d file:NAME, -d gsm8k, or -d random --set workload.random.input_len=512")
     chosen = json.dumps([sorted(overrides.items()), preset])
     name = f"experiment-{hashlib.sha256(chosen.encode()).hexdigest()[:8]}"
     return plan_text(json.dumps({"name": name}), "options", overrides, preset, settings)

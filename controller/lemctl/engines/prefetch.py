@@ -107,13 +107,14 @@ def _do_job(
         if in_container:
             own = [settings.paths.prompts, folder, *folder.rglob("*")]
             own += [settings.models] if not has_model(model_path(model, settings)) else []
+            own += (settings.paths.prompts / "datasets").rglob("*")
             command, environment = _container_command(argv, settings, own)
         else:
             command = [BACKENDS[TEXT_BACKEND].local_interpreter if needs_engine else sys.executable, *argv]
             environment = _environment()
         # A person knows a file by its name in the campaign, not the copy that the job works on, and the host's folders.
         names = {str(seen_at(copy)): f"file:{copy.name}" for copy in folder.glob("*/*")}
-        names[f"{seen_at(settings.models)}/"] = f"{settings.models}/"
+        names |= {f"{seen_at(path)}/": f"{path}/" for path in (settings.models, settings.paths.prompts)}
 
         def named(text: str) -> str:
             for seen, name in names.items():

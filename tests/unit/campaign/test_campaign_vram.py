@@ -38,6 +38,13 @@ def test_llama_8b_weighs_sixteen_gigabytes_and_its_cache_128_kib_a_token(read: R
     assert (need.total_bytes or 0) > (need.weights_bytes or 0) + (need.kv_bytes or 0)
 
 
+def test_prompts_that_are_cut_are_as_long_as_that_at_most(read: Read, small: str) -> None:
+    drawn = "workload: {dataset: random, random: {input_len: 16}, prompts: 64}"
+    text = small.replace(drawn, "workload: {dataset: gsm8k, prompts: 64, lengths: {truncate: 16}}")
+    cut, exact = (plan(read(body)).experiments[0].spec for body in (text, small))
+    assert vram_needed(cut, LLAMA_8B) == vram_needed(exact, LLAMA_8B)
+
+
 def test_the_engines_precision_counts_not_the_saved_one(read: Read, small: str) -> None:
     half, full = (vram_needed(spec(read, small, engine__dtype=name), LLAMA_8B) for name in ("auto", "float32"))
     assert full.weights_bytes == 2 * (half.weights_bytes or 0)
