@@ -220,8 +220,9 @@ class Session:
         """The loaded engine, or a new one."""
         if self._engine is None:
             self._log.emit("loading", {"backend": spec.backend, "engine_key": spec.engine_key}, name)
-            of = replicas.count(spec)
-            self._engine = Replicas(self._folder, of) if of > 1 else backends.load(spec.backend).open()
+            backend, of = backends.load(spec.backend), replicas.count(spec)
+            self._engine = Replicas(self._folder, of) if of > 1 else backend.open()
+            backends.check_device_is_untouched(backend)
             self._engine.report_losses_to(self.lose)
             self._engine_key = spec.engine_key
             self._engine.load(spec)

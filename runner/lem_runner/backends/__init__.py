@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import importlib
 import pkgutil
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -182,6 +183,17 @@ def load(name: str) -> Backend:
     if name not in names():
         raise BadRequestError(f"unknown backend {name!r}: this runner has {', '.join(names())}")
     return cast(Backend, importlib.import_module(f"{__name__}.{name}"))
+
+
+def check_device_is_untouched(backend: Backend) -> None:
+    """Raise `RuntimeError` where torch has initialised CUDA in this process, and the engine wants to do that itself.
+
+    An engine with processes of its own cannot fork them once CUDA is initialised, and what torch holds by then is
+    memory that the engine does not get.
+    """
+    torch = sys.modules.get("torch")
+    if backend.OWNS_CUDA == "engine" and torch is not None and torch.cuda.is_initialized():
+        raise RuntimeError("CUDA was initialised in this process before the engine that owns it was loaded")
 
 
 def packages() -> list[str]:
