@@ -1,12 +1,13 @@
-"""What the runner costs beyond the model's own work: the same batches in a bare loop and in a runner's window.
+"""What the runner costs beyond the model's own work: the same batches in a bare script and in a runner's window.
 
-Both sides are processes of the engine's interpreter with the same random Llama, prompts and `generate` settings, on
-one thread; the bare loop takes no times of tokens, keeps no records and knows no contract. Pairs in ABBA order, until
-the 95 % half-width of the loss is at most 0.5 % or the pairs are used up. The loss is that of tokens/s; passed where
-its upper end is at most 1 %, failed where its lower end is above, else not resolved. The interpreter is
-LEM_PYTHON_PYTORCH, else `.venv-pytorch` in the checkout.
+Both sides are processes of the engine's interpreter with the same random Llama, prompts and settings: transformers'
+`generate` on one thread, vLLM's `LLM` on as many as it takes. The bare script takes no times of tokens, keeps no
+records and knows no contract. Pairs in ABBA order, until the 95 % half-width of the loss is at most 0.5 % or the pairs
+are used up. The loss is that of tokens/s; passed where its upper end is at most 1 %, failed where its lower end is
+above, else not resolved. The interpreters are LEM_PYTHON_PYTORCH and LEM_PYTHON_VLLM, else `.venv-pytorch` and
+`.venv-vllm` in the checkout; an engine without one is left out.
 
-    python bench/runner.py [--pairs 200] [--out bench/results/runner.md]
+    python bench/runner.py [--engine pytorch] [--engine vllm] [--pairs 200] [--out bench/results/runner.md]
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ SHAPE = {
     "pad_token_id": 0,
 }
 #: One line in, one window of work, one line out.
-BARE_LOOP = """
+BARE_TRANSFORMERS = """
 import json, sys, time
 job = json.loads(sys.stdin.readline())
 import torch
@@ -89,6 +90,77 @@ for line in sys.stdin:
 """
 
 
+BARE_VLLM = """
+import json, os, sys, tempfile, time
+os.environ.update(VLLM_ENABLE_V1_MULTIPROCESSING="0", VLLM_NO_USAGE_STATS="1", HF_HUB_OFFLINE="1")
+# vLLM writes its log to standard output, where the answers go.
+answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+job = json.loads(sys.stdin.readline())
+from transformers import AutoConfig
+from vllm import LLM, SamplingParams
+fields = dict(job["shape"])
+config = AutoConfig.for_model(fields.pop("model_type"), **fields)
+config.architectures = ["LlamaForCausalLM"]
+with tempfile.TemporaryDirectory() as folder:
+    config.save_pretrained(folder)
+    llm = LLM(model=folder, load_format="dummy", skip_tokenizer_init=True, enable_prefix_caching=False,
+              generation_config="vllm", **job["engine"])
+params = SamplingParams(temperature=0, max_tokens=job["new_tokens"], ignore_eos=True, detokenize=False)
+for line in sys.stdin:
+    begin_ns = time.monotonic_ns()
+    tokens = 0
+    for start in range(0, len(job["prompts"]), job["batch_size"]):
+        batch = [{"prompt_token_ids": ids} for ids in job["prompts"][start : start + job["batch_size"]]]
+        tokens += sum(len(made.outputs[0].token_ids) for made in llm.generate(batch, params, use_tqdm=False))
+    print(json.dumps({"window_ns": time.monotonic_ns() - begin_ns, "tokens": tokens}), file=answers, flush=True)
+"""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One engine: the bare script, and how the runner is told to do the same."""
+
+    backend: str
+    title: str
+    bare: str
+    engine: dict[str, Any]
+    sampling: dict[str, Any]
+
+    @property
+    def python(self) -> str | None:
+        """Its interpreter, where there is one."""
+        found = CHECKOUT / f".venv-{self.backend}" / "bin" / "python"
+        return os.environ.get(f"LEM_PYTHON_{self.backend.upper()}") or (str(found) if found.exists() else None)
+
+
+CONTENDERS = {
+    contender.backend: contender
+    for contender in (
+        Contender(
+            "pytorch",
+            "transformers `generate`, one thread",
+            BARE_TRANSFORMERS,
+            {"dtype": "float32", "num_threads": 1},
+            {},
+        ),
+        Contender(
+            "vllm",
+            "vLLM's `LLM.generate`",
+            BARE_VLLM,
+            {
+                "dtype": "float32",
+                "enforce_eager": True,
+                "max_num_seqs": BATCH_SIZE,
+                "max_model_len": 256,
+                "kv_cache_memory_bytes": 1 << 27,
+            },
+            {"temperature": 0.0},
+        ),
+    )
+}
+
+
 @dataclass(frozen=True)
 class Window:
     """One window of one side; `own_ns` is the time between batches, where it is known."""
@@ -102,13 +174,17 @@ class Window:
 class BareLoop:
     """The work alone."""
 
-    def __init__(self, python: str, prompts: list[Prompt]) -> None:
+    def __init__(self, contender: Contender, prompts: list[Prompt]) -> None:
         # A session of its own, as the runner has: Linux shares a busy CPU out by session (sched_autogroup_enabled).
         self._process = subprocess.Popen(
-            [python, "-c", BARE_LOOP], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+            [str(contender.python), "-c", contender.bare],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
         )
         ids = [prompt.ids for prompt in prompts]
-        self._send({"shape": SHAPE, "prompts": ids, "batch_size": BATCH_SIZE, "new_tokens": NEW_TOKENS})
+        work = {"shape": SHAPE, "prompts": ids, "batch_size": BATCH_SIZE, "new_tokens": NEW_TOKENS}
+        self._send({**work, "engine": contender.engine})
 
     def measure(self) -> Window:
         self._send({})
@@ -130,12 +206,13 @@ class BareLoop:
 class Runner:
     """The work as the runner does it, one attempt a window, the engine loaded once."""
 
-    def __init__(self, python: str, folder: Path, spec: RunSpec) -> None:
+    def __init__(self, contender: Contender, folder: Path, spec: RunSpec) -> None:
         self._folder, self._spec = folder, spec
         self._count = 0
         self._process = subprocess.Popen(
-            [python, "-m", "lem_runner", str(folder)],
+            [str(contender.python), "-m", "lem_runner", str(folder)],
             stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
             env={**os.environ, "PYTHONPATH": str(CHECKOUT / "runner")},
         )
 
@@ -191,16 +268,7 @@ def _busy_ns(records: list[RequestRecord]) -> int:
     return sum(max(r.t_end_ns for r in batch) - batch[0].t_submit_ns for batch in batches.values())
 
 
-def engine_python() -> str:
-    """The interpreter with torch and transformers."""
-    found = CHECKOUT / ".venv-pytorch" / "bin" / "python"
-    named = os.environ.get("LEM_PYTHON_PYTORCH") or (str(found) if found.exists() else None)
-    if named is None:
-        raise SystemExit("no engine interpreter: set LEM_PYTHON_PYTORCH or run `make engine-venv`")
-    return named
-
-
-def make_spec(folder: Path) -> tuple[RunSpec, list[Prompt]]:
+def make_spec(folder: Path, contender: Contender) -> tuple[RunSpec, list[Prompt]]:
     """The work of one window, and its prompts."""
     prompts = []
     for index in range(PROMPTS):
@@ -219,7 +287,8 @@ def make_spec(folder: Path) -> tuple[RunSpec, list[Prompt]]:
     )
     model = ModelRef("random", "bench-llama", config=SHAPE)
     measure = MeasureSpec(None, Warmup(kind="none"))
-    return RunSpec("pytorch", "bench", model, {"dtype": "float32", "num_threads": 1}, {}, workload, measure), prompts
+    spec = RunSpec(contender.backend, "bench", model, contender.engine, contender.sampling, workload, measure)
+    return spec, prompts
 
 
 def measure_pairs(bare: BareLoop, runner: Runner, most: int) -> list[tuple[Window, Window]]:
@@ -250,60 +319,74 @@ def verdict_of(loss: Interval) -> str:
     return "FAIL" if loss.low > LOSS_LIMIT else "not resolved"
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--pairs", type=int, default=200)
-    parser.add_argument("--out", type=Path, default=CHECKOUT / "bench" / "results" / "runner.md")
-    arguments = parser.parse_args()
+def compete(contender: Contender, most: int) -> list[tuple[Window, Window]]:
+    """Both sides of one engine, started and ended."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        spec, prompts = make_spec(folder)
+        spec, prompts = make_spec(folder, contender)
         session = folder / "session"
         session.mkdir()
-        bare, runner = BareLoop(engine_python(), prompts), Runner(engine_python(), session, spec)
-        pairs = measure_pairs(bare, runner, arguments.pairs)
+        bare, runner = BareLoop(contender, prompts), Runner(contender, session, spec)
+        pairs = measure_pairs(bare, runner, most)
         bare.close()
         runner.close()
     if {window.tokens for pair in pairs for window in pair} != {PROMPTS * NEW_TOKENS}:
         raise SystemExit("the two sides did not do the same work")
-    text = report(pairs)
+    return pairs
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--engine", action="append", choices=sorted(CONTENDERS), help="default: all that are here")
+    parser.add_argument("--pairs", type=int, default=200)
+    parser.add_argument("--out", type=Path, default=CHECKOUT / "bench" / "results" / "runner.md")
+    arguments = parser.parse_args()
+    chosen = [CONTENDERS[name] for name in arguments.engine or CONTENDERS]
+    here = [contender for contender in chosen if contender.python is not None]
+    if not here or (arguments.engine and len(here) < len(chosen)):
+        raise SystemExit("no engine interpreter: set LEM_PYTHON_PYTORCH and LEM_PYTHON_VLLM or run `make engine-venv`")
+    found = {contender.title: compete(contender, arguments.pairs) for contender in here}
+    text = report(found)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(text)
     print(text)
-    return 1 if verdict_of(loss_of(pairs)) == "FAIL" else 0
+    return 1 if any(verdict_of(loss_of(pairs)) == "FAIL" for pairs in found.values()) else 0
 
 
-def report(pairs: list[tuple[Window, Window]]) -> str:
-    """The table that is kept."""
+def report(found: dict[str, list[tuple[Window, Window]]]) -> str:
+    """What is kept: a table for each engine."""
+    work = (
+        f"A random Llama of about 20 M parameters, float32, greedy; {PROMPTS} prompts of {INPUT_LEN} tokens in batches "
+        f"of {BATCH_SIZE}, {NEW_TOKENS} new tokens each. Pairs in ABBA order."
+    )
+    head = ["# The runner against a bare script", "", describe_machine(), "", work, ""]
+    return "\n".join([*head, *(line for title, pairs in found.items() for line in section(title, pairs))])
+
+
+def section(title: str, pairs: list[tuple[Window, Window]]) -> list[str]:
+    """The table of one engine."""
     loss = loss_of(pairs)
     tokens = PROMPTS * NEW_TOKENS
     bare_s = statistics.median(bare.window_ns for bare, _ in pairs) / 1e9
     runner_s = statistics.median(runner.window_ns for _, runner in pairs) / 1e9
     own = statistics.median((runner.own_ns or 0) / runner.window_ns for _, runner in pairs)
     beside_s = statistics.median((runner.attempt_ns or 0) - runner.window_ns for _, runner in pairs) / 1e9
-    return "\n".join(
-        [
-            "# The runner against a bare loop",
-            "",
-            describe_machine(),
-            "",
-            "transformers `generate`, a random Llama of about 20 M parameters, float32, greedy, one thread; "
-            f"{PROMPTS} prompts of {INPUT_LEN} tokens in batches of {BATCH_SIZE}, {NEW_TOKENS} new tokens each. "
-            f"{len(pairs)} pairs in ABBA order.",
-            "",
-            "| figure | value |",
-            "|---|---|",
-            f"| tokens/s, bare loop (median) | {tokens / bare_s:.0f} |",
-            f"| tokens/s, runner's window (median) | {tokens / runner_s:.0f} |",
-            f"| loss of tokens/s, 95 % interval | {loss.low:.2%} to {loss.high:.2%} |",
-            f"| time in the window outside of submission to last token (median) | {own:.2%} |",
-            f"| an attempt beside its window, engine reused, prompts read and result on disk (median) "
-            f"| {beside_s * 1e3:.0f} ms |",
-            "",
-            f"Limit: the loss at most {LOSS_LIMIT:.0%}: {verdict_of(loss)}.",
-            "",
-        ]
-    )
+    return [
+        f"## {title}",
+        "",
+        "| figure | value |",
+        "|---|---|",
+        f"| pairs | {len(pairs)} |",
+        f"| tokens/s, bare script (median) | {tokens / bare_s:.0f} |",
+        f"| tokens/s, runner's window (median) | {tokens / runner_s:.0f} |",
+        f"| loss of tokens/s, 95 % interval | {loss.low:.2%} to {loss.high:.2%} |",
+        f"| time in the window outside of submission to last token (median) | {own:.2%} |",
+        f"| an attempt beside its window, engine reused, prompts read and result on disk (median) "
+        f"| {beside_s * 1e3:.0f} ms |",
+        "",
+        f"Limit: the loss at most {LOSS_LIMIT:.0%}: {verdict_of(loss)}.",
+        "",
+    ]
 
 
 if __name__ == "__main__":
