@@ -56,6 +56,12 @@ class Settings(BaseModel):
         64, ge=0, description="Kept on the state folder's disk, and given up to write the state when that disk is full."
     )
 
+    metrics_listen: str | None = Field(
+        None,
+        pattern=r"^[^:\s]+:[0-9]{1,5}$",
+        description="HOST:PORT on which the daemon serves Prometheus metrics, such as 127.0.0.1:9464; default nowhere.",
+    )
+
     @property
     def paths(self) -> Home:
         """The state folder."""

@@ -42,15 +42,24 @@ def backup() -> None:
 
 @app.command("open")
 def open_() -> int:
-    """Open the database read-only, in sqlite3 or datasette."""
+    """Open the database read-only: in Datasette if it is installed, else in sqlite3."""
     database = home().database
     if not database.exists():
         raise NotFound(f"{database} does not exist; begin with `lemctl campaign start FILE`")
     out(str(database))
     if not is_terminal():
         return 0
-    for command in (["sqlite3", "-readonly", str(database)], ["datasette", "--immutable", str(database)]):
+    for command in browsers(str(database)):
         if found := shutil.which(command[0]):
-            os.execv(found, command)  # noqa: S606 - the shell takes this process' place
-    say("neither sqlite3 nor datasette is installed; any SQLite browser opens that file")
+            os.execv(found, command)  # noqa: S606 - the browser takes this process' place
+    say("neither datasette (`pipx install datasette`) nor sqlite3 is installed; any SQLite browser opens that file")
     return 0
+
+
+def browsers(database: str) -> list[list[str]]:
+    """Command lines that open it, the best first. Datasette opens a file read-only by itself; its `--immutable` would
+    not see what a running daemon has in the write-ahead log."""
+    return [
+        ["datasette", "serve", database, "--open", "--setting", "sql_time_limit_ms", "10000"],
+        ["sqlite3", "-readonly", database],
+    ]

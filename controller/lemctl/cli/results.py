@@ -102,14 +102,19 @@ def show(
 ) -> None:
     """Everything that was recorded of one run."""
     from lemctl.report.run import run_text
+    from lemctl.report.textplot import WIDTH
+    from lemctl.report.traces import even_traces
     from lemctl.store.read_results import run_in_full
+    from lemctl.store.read_traces import measured_attempt
 
     with open_store() as store:
         found = run_in_full(store.connection, run)
-    if json:
-        out_json("run", **found)
-    else:
-        out(run_text(found))
+        if json:
+            out_json("run", **found)
+            return
+        attempts = {one["id"]: measured_attempt(store.connection, one["id"]) for one in found["attempts"]}
+        traces = {place: even_traces(store, one, WIDTH) for place, one in attempts.items() if one is not None}
+    out(run_text(found, traces))
 
 
 app.command("export")(results_export.export)

@@ -155,6 +155,10 @@ def _serve(settings: Settings, store: Store, log: logging.Logger) -> None:
         leave=leave,
     )
     daemon.alarm = SchedulerAlarm(daemon.wake)
+    if settings.metrics_listen is not None:
+        from lemctl.daemon.exposition import expose
+
+        expose(settings.metrics_listen, store, log)
     supervisor.ready()
     daemon.serve()
     log.info("ended")

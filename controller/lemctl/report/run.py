@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lemctl.lines import duration
 from lemctl.report.figures import ABSENT, axes_line, axis_value, number
 from lemctl.report.table import table
+from lemctl.report.textplot import histogram, power_plot
+from lemctl.report.traces import Trace
 
 NS_PER_S = 1e9
+#: The latencies that are drawn: until the first token, and until the last.
+SHOWN_LATENCIES = ("ttft", "e2e")
 
 
-def run_text(run: dict[str, Any]) -> str:
-    """The text of `results show`; `run` as `store.read_results.run_in_full` gives it."""
-    return "\n".join(_lines(run))
+def run_text(run: dict[str, Any], traces: Mapping[int, Sequence[Trace]] | None = None) -> str:
+    """The text of `results show`; `run` as `store.read_results.run_in_full` gives it, `traces` by the attempt's id."""
+    return "\n".join(_lines(run, traces or {}))
 
 
-def _lines(run: dict[str, Any]) -> Iterator[str]:
+def _lines(run: dict[str, Any], traces: Mapping[int, Sequence[Trace]]) -> Iterator[str]:
     status = run["status"]
     extra = {key: value for key, value in status.items() if key not in ("kind", "attempt", "lane")}
     yield f"run        {run['run']} of {run['campaign']}, cycle {run['cycle']}: {status['kind']}{_pairs(extra)}"
@@ -27,10 +31,22 @@ def _lines(run: dict[str, Any]) -> Iterator[str]:
     for attempt in run["attempts"]:
         yield ""
         yield from _attempt(attempt)
+        yield from _plots(attempt, traces.get(attempt["id"], ()))
     yield ""
     yield "transitions"
     for row in run["transitions"]:
         yield f"  {row['at_utc']}  {row['from_status'] or '-'} -> {row['to_status']}  by {row['by']}{_why(row['data'])}"
+
+
+def _plots(attempt: dict[str, Any], traces: Sequence[Trace]) -> Iterator[str]:
+    """Power through the attempt, and its latencies."""
+    for trace in traces:
+        yield ""
+        yield from (f"  {line}" for line in power_plot(trace))
+    kept = attempt["facts"].get("latency") or {}
+    for name in [name for name in SHOWN_LATENCIES if name in kept]:
+        yield ""
+        yield from (f"  {line}" for line in histogram(name, kept[name]))
 
 
 def _attempt(attempt: dict[str, Any]) -> Iterator[str]:

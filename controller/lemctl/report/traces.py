@@ -62,6 +62,18 @@ def read_traces(store: Store, attempts: Sequence[MeasuredAttempt], buckets: int 
     return [trace for trace in found if trace.buckets]
 
 
+def even_traces(store: Store, attempt: MeasuredAttempt, columns: int) -> list[Trace]:
+    """The traces of one attempt in stretches of equal length, one for each of its GPUs that has samples."""
+    devices = device_rows(store.connection)
+    found = []
+    for gpu in attempt.gpus or devices:
+        if gpu in devices:
+            span = (attempt.begin_ns, attempt.end_ns)
+            buckets = thinned_power(store.connection, devices[gpu], attempt.boot_id, *span, columns)
+            found.append(Trace(attempt, gpu, buckets))
+    return [trace for trace in found if trace.buckets]
+
+
 def _trace(store: Store, attempt: MeasuredAttempt, gpu: str, device: int, count: int) -> Trace:
     """Half of the buckets are the windows', the rest is shared by what was before and after."""
     spans = _spans(attempt, count)

@@ -199,3 +199,39 @@ def sampled_attempts(
             label = label_of(row["name"], row["campaign_number"], bool(row["has_newer"]))
             found.append(SampledAttempt(label, row["number"], row["uuid"], attempt))
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class LatestReading:
+    """The newest power sample of a GPU on a boot, as it was stored."""
+
+    gpu: str
+    name: str
+    t_ns: int
+    reading: dict[str, Any]
+
+    @property
+    def is_capped(self) -> bool:
+        """Held at its power limit, which is normal at full load."""
+        return bool(self.reading.get("event_reasons", 0) & POWER_CAP_BIT)
+
+    @property
+    def is_throttled(self) -> bool:
+        """Slowed down by heat, hardware or the power brake."""
+        return bool(self.reading.get("event_reasons", 0) & THROTTLE_BITS)
+
+
+def latest_readings(connection: sqlite3.Connection, boot_id: str) -> list[LatestReading]:
+    """Of every GPU that was read on this boot."""
+    found = []
+    for device, gpu, name in connection.execute(
+        "SELECT id, uuid, coalesce(facts->>'name', uuid) FROM devices ORDER BY id"
+    ).fetchall():
+        row = connection.execute(
+            "SELECT t_mono_ns, reading FROM samples WHERE device_id = ? AND boot_id = ? AND series = 'power'"
+            " ORDER BY t_mono_ns DESC LIMIT 1",
+            (device, boot_id),
+        ).fetchone()
+        if row is not None:
+            found.append(LatestReading(gpu, name, row[0], json.loads(row[1])))
+    return found
