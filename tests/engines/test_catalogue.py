@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,7 +13,11 @@ from runner_process import RUNNER_ROOT
 
 pytestmark = pytest.mark.engine
 
-COMMITTED = Path(__file__).parents[2] / "images" / "pytorch" / "params.json"
+TESTS = Path(__file__).parents[1]
+COMMITTED = TESTS.parent / "images" / "pytorch" / "params.json"
+DRIVER = Path(__file__).with_name("drive_transformers_parameters.py")
+#: Whole replicas are runners below the runner; the engine in each knows nothing of the others.
+BY_THE_RUNNER = ("data_parallel",)
 
 #: Every sampling parameter at a value other than its default, through GenerationConfig itself.
 ALL_REACH_THE_ENGINE = """
@@ -40,7 +45,7 @@ print(json.dumps(missed))
 
 
 def _run(python: str, *arguments: str) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(RUNNER_ROOT)}
+    environment = {**os.environ, "PYTHONPATH": f"{RUNNER_ROOT}:{TESTS}"}
     done = subprocess.run([python, *arguments], capture_output=True, text=True, env=environment, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -56,3 +61,20 @@ def test_committed_catalogue_is_what_the_installed_engine_has(engine_python: str
 
 def test_every_sampling_parameter_of_the_catalogue_reaches_generate(engine_python: str) -> None:
     assert json.loads(_run(engine_python, "-c", ALL_REACH_THE_ENGINE)) == []
+
+
+def test_every_engine_parameter_of_the_catalogue_reaches_the_library_or_is_refused_with_its_reason(
+    engine_python: str, stored_model: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(stored_model, folder)
+    (folder / "adapter_config.json").write_text("{}")
+    said = _run(engine_python, str(DRIVER), str(folder))
+    found = json.loads(next(line[7:] for line in said.splitlines() if line.startswith("RESULT ")))
+    rows = {row["name"]: row for row in json.loads(COMMITTED.read_text())["parameters"] if row["group"] == "engine"}
+    assert set(found) == set(rows)
+    for name, (value, told) in found.items():
+        if rows[name].get("refused"):
+            assert rows[name]["refused"] in told, name
+        elif name not in BY_THE_RUNNER:
+            assert told == value, name

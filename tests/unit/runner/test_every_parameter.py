@@ -1,7 +1,7 @@
 """Every parameter of every committed catalogue is accepted where it is described so, and refused with its reason.
 
 That what is accepted also reaches the engine is shown here for TensorRT-LLM, on the stand-in; for the engines that are
-installed in interpreters of their own by tests/engines/test_every_parameter.py.
+installed in interpreters of their own by tests/engines/test_catalogue.py and test_vllm_catalogue.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Sets every engine parameter of the pytorch backend, one at a time, and tells what the library's objects hold then.
 
-`python drive_parameters.py FOLDER` with a stored model: JSON of {name: [value, what was reached, or what was said]}.
+`python drive_transformers_parameters.py FOLDER` with a stored model: {name: [value, what was reached, or what was
+said]}.
 Weights are not read: what `from_pretrained` and `torch.compile` are called with is what reaches them.
 """
 
