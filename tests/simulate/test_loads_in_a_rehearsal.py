@@ -12,7 +12,10 @@ import pytest
 from lemctl.campaign.file import loads
 from lemctl.campaign.plan import plan
 from lemctl.paths import Home, data_folder
+from lemctl.report.gather import gather_report
+from lemctl.report.text import text_report
 from lemctl.simulate import run_campaign
+from lemctl.store.database import Store
 
 CAMPAIGN = """
 name: rehearsal
@@ -70,6 +73,17 @@ def test_a_rehearsal_above_the_engines_rate_is_saturated(tmp_path: Path) -> None
     assert verdict == "SUSPECT"
     assert "saturated" in codes
     assert (metrics["offered_requests_per_s"] or 0) > 1.5 * (metrics["requests_per_s"] or 0)
+
+
+def test_the_report_says_what_was_saturated(tmp_path: Path) -> None:
+    text = CAMPAIGN.replace("LOAD", "{mode: poisson, rate: 1/s}") + "sweep: {workload.load.rate: [1/s, 100/s]}\n"
+    home = Home(tmp_path)
+    run_campaign(plan(loads(text, catalogue_dir=data_folder() / "images")), "", home, seed=1)
+    with Store.open(home) as store:
+        printed = text_report(gather_report(store, None))
+    assert "served req/s" in printed
+    (line,) = [line for line in printed.splitlines() if "more requests arrived than were served" in line]
+    assert line.startswith("suspect    1 run (rate=100/s): ")
 
 
 def test_longer_prompts_take_longer_and_are_counted(tmp_path: Path) -> None:

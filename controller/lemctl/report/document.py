@@ -12,7 +12,7 @@ from lemctl.report.cells import Cell
 from lemctl.report.comparison import Pair
 from lemctl.report.lengths import LengthFit
 from lemctl.store.queries import CampaignRow
-from lemctl.store.read_results import ConfigurationFinding
+from lemctl.store.read_results import ConfigurationFinding, Suspicion
 from lemctl.store.read_status import FaultCount
 
 
@@ -38,6 +38,8 @@ class Report:
     """What prompts and outputs cost, where the campaign varies both lengths."""
     drift: Drift | None = None
     """Of deep idle from the campaign's start to its end; None where it was not read at both."""
+    suspicions: Sequence[Suspicion] = ()
+    """Why results are SUSPECT."""
     configuration: Sequence[ConfigurationFinding] = ()
     """Parameters that an engine reported otherwise than they were handed over."""
 
@@ -61,6 +63,7 @@ class Report:
             "lengths": [fit.to_json() for fit in self.lengths],
             "factors": None if self.factors is None else asdict(self.factors),
             "drift": None if self.drift is None else {"shift": self.drift.shift, "uncertainty": self.drift.u},
+            "suspicions": [asdict(suspicion) for suspicion in self.suspicions],
             "configuration": [asdict(finding) for finding in self.configuration],
             "failures": [fault.to_json() for fault in self.faults],
             "database": self.database,

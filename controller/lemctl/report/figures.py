@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 ABSENT = "—"
+_LEADING_NUMBER = re.compile(r"\d+(\.\d+)?")
 
 
 def number(value: float | None) -> str:
@@ -64,6 +66,9 @@ def axes_line(axes: Mapping[str, Any]) -> str:
 
 
 def sort_key(value: Any) -> tuple[int, float, str]:
-    """Numbers by size, before words."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return (0, float(value), "") if is_number else (1, 0.0, str(value))
+    """Numbers by size, before words; words that begin with a number (`4/s`) by that."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return 0, float(value), ""
+    text = str(value)
+    number = _LEADING_NUMBER.match(text)
+    return 1, float(number[0]) if number else 0.0, text

@@ -25,6 +25,7 @@ from lemctl.store.read_results import (
     campaign_surroundings,
     configuration_findings,
     deep_idle_readings,
+    suspicions,
 )
 from lemctl.store.read_status import faults
 from lemctl.store.read_traces import measured_attempts
@@ -98,6 +99,7 @@ def _read(
         factors=factors,
         lengths=fit_results(results, include_suspect=include_suspect),
         drift=find_drift(deep_idle_readings(connection, campaign.id)),
+        suspicions=suspicions(connection, campaign.id),
         configuration=configuration_findings(connection, campaign.id),
     )
     return report, results

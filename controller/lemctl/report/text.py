@@ -12,7 +12,7 @@ from lemctl.report.columns import COLUMNS, COST_COLUMNS, OFFERED, Column
 from lemctl.report.comparison_text import NOTE, comparison_text
 from lemctl.report.costs import describe_factors
 from lemctl.report.document import Report, absent_reasons
-from lemctl.report.figures import ABSENT, axis_names, axis_value, number
+from lemctl.report.figures import ABSENT, axes_line, axis_names, axis_value, number
 from lemctl.report.lengths_text import lengths_text
 from lemctl.report.table import Paint, clipped, table
 
@@ -27,6 +27,8 @@ TOO_FEW_REPEATS = (
 MESSAGE_WIDTH = 90
 #: So many kinds of work are told apart in words.
 MOST_DIFFERENCES = 6
+#: So many experiments are named in a line.
+MOST_NAMED = 3
 
 
 def text_report(report: Report, *, in_depth: bool = False, paint: Paint | None = None, width: int | None = None) -> str:
@@ -197,6 +199,7 @@ def footer_lines(report: Report, left_out: Sequence[Column] = (), width: int | N
         yield f"energy     {GAIN_NOTE}"
     if report.factors is not None:
         yield f"factors    {describe_factors(report.factors)}"
+    yield from _suspicions(report)
     for finding in report.configuration:
         which = f"{plural(finding.runs, 'run')} of {finding.backend}"
         yield f"differs    {which}, {finding.severity}: {clipped(finding.text, MESSAGE_WIDTH)}"
@@ -237,6 +240,16 @@ def _resemblance(report: Report) -> Iterator[str]:
                 f"repeats    of {column.header} resemble those before them (correlation {correlation.rho:.2f} ± "
                 f"{correlation.u:.2f}): intervals are widened, {correlation.widening(n):.2f} times at n = {n}"
             )
+
+
+def _suspicions(report: Report) -> Iterator[str]:
+    """Why results are SUSPECT, and which."""
+    axes = {cell.experiment: axes_line(cell.axes) for cell in report.cells}
+    for found in report.suspicions:
+        where = f"{len(found.experiments)} experiments"
+        if len(found.experiments) <= MOST_NAMED:
+            where = "; ".join(axes.get(experiment, experiment) for experiment in found.experiments)
+        yield f"suspect    {plural(found.runs, 'run')} ({where}): {clipped(found.text, MESSAGE_WIDTH)}"
 
 
 def describe_drift(drift: Drift) -> str:

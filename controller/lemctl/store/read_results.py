@@ -129,6 +129,28 @@ def configuration_findings(connection: sqlite3.Connection, campaign_id: int) -> 
     return [ConfigurationFinding(*row) for row in rows]
 
 
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """One reason why results of a campaign are SUSPECT: its code, the words of one of them, and whom it concerns."""
+
+    code: str
+    text: str
+    runs: int
+    experiments: tuple[str, ...]
+
+
+def suspicions(connection: sqlite3.Connection, campaign_id: int) -> list[Suspicion]:
+    """Of the attempts that gave a result, the most frequent first; `configuration_findings` are apart."""
+    rows = connection.execute(
+        "SELECT f.code, min(f.text), count(DISTINCT r.id) AS runs, group_concat(DISTINCT r.experiment) FROM runs r"
+        " JOIN attempts a ON a.run_id = r.id AND a.outcome = 'ok' JOIN findings f ON f.attempt_id = a.id"
+        " WHERE r.campaign_id = ? AND f.severity = 'SUSPECT' AND f.code <> 'configuration_differs'"
+        " GROUP BY f.code ORDER BY runs DESC, f.code",
+        (campaign_id,),
+    )
+    return [Suspicion(code, text, runs, tuple(sorted(found.split(",")))) for code, text, runs, found in rows]
+
+
 def campaign_surroundings(connection: sqlite3.Connection, campaign_id: int) -> dict[str, Any]:
     """Where the results came from: `sessions` (distinct backend, executor, isolation, image, packages) and
     `environments` (kind -> distinct documents), as far as they were recorded."""

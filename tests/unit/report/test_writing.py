@@ -12,7 +12,7 @@ from lemctl.judge.drift import find_drift
 from lemctl.report.cells import Cell, cells_of
 from lemctl.report.columns import COLUMNS
 from lemctl.report.document import Report
-from lemctl.report.figures import axes_line, axis_names, axis_value, milliseconds, number
+from lemctl.report.figures import axes_line, axis_names, axis_value, milliseconds, number, sort_key
 from lemctl.report.status import DaemonState, LaneState, LeftNow, Scheduled, Status, status_text
 from lemctl.report.table import clipped, narrowed, table
 from lemctl.report.text import GAIN_NOTE, TOO_FEW_REPEATS, text_report
@@ -218,3 +218,7 @@ def test_a_list_of_runs_is_narrowed_where_its_names_are_longest() -> None:
     rows = narrowed(["run", "what", "verdict"], [["1", "x" * 200, "VALID"]], 1, 80)
     assert len(table(["run", "what", "verdict"], rows).splitlines()[1]) <= 80
     assert rows[0][1].endswith("…")
+
+
+def test_rates_are_ordered_by_size_and_after_plain_numbers() -> None:
+    assert sorted(["16/s", "4/s", "x", 20, "0.5/s", 3], key=sort_key) == [3, 20, "x", "0.5/s", "4/s", "16/s"]

@@ -168,14 +168,23 @@ def test_too_few_requests_leave_no_window() -> None:
         served_by(engine(), replace(open_work(), prompts=1))
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_sparse_arrivals_settle_too(seed: int) -> None:
+    work = replace(open_work(), rate_per_s=0.5, arrival_seed=seed)
+    served, span = served_by(engine(decode_s=0.2), work, window_s=30.0)
+    assert span.facts["settled"] is True
+    assert span.t_end_ns - span.t_begin_ns >= 30 * S
+    assert span.t_end_ns == served[-1].t_due_ns
+
+
 def test_the_end_of_a_load_does_not_come_back_when_late_latencies_are_long() -> None:
     load = Open(0, iter([0.0, 1.0, 9.0, 30.0]), window_ns=5 * S)
-    for _ in range(2):
+    for _ in range(3):
         load.submitted()
     load.ended(Ended(0, 0, S // 10, S // 5))
-    assert load.due_ns(8 * S, 1) is None
-    load.ended(Ended(S, S, S, 8 * S))
-    assert load.due_ns(9 * S, 0) is None
+    assert load.due_ns(9 * S, 1) is None
+    load.ended(Ended(S, S, S, 9 * S))
+    assert load.due_ns(10 * S, 0) is None
 
 
 def test_a_cancel_or_an_engine_without_token_times_ends_the_load_and_drops_what_is_in_flight() -> None:
