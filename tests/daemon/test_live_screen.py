@@ -5,15 +5,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import os
 import shutil
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from textual.widgets import DataTable, Static
@@ -29,6 +33,17 @@ from night import Night, campaign_text
 GOLDEN = Path(__file__).parents[1] / "golden" / "watch"
 GPU = "GPU-00000000-0000-0000-0000-000000000000"
 CEILING_S = 40.0
+
+
+def on_a_thread(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Run a test on an event loop and a thread of its own: a browser that another test drives keeps this thread's."""
+
+    @functools.wraps(test)
+    def run(**fixtures: Any) -> None:
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(lambda: asyncio.run(test(**fixtures))).result()
+
+    return run
 
 
 def wait_until(is_true: Callable[[], bool], what: str) -> None:
@@ -97,7 +112,7 @@ def test_the_screen_in_a_terminal_is_the_golden_one(night: Night, columns: int, 
         wait_until(lambda: screen("q") == "", "the end of the screen")
 
 
-@pytest.mark.asyncio
+@on_a_thread
 async def test_a_key_steers_only_after_a_yes_and_leaving_leaves_the_daemon_alone(night: Night) -> None:
     night.begin()
     night.wait_for(lambda: bool(night.rows("SELECT 1 FROM attempts WHERE outcome = 'ok'")), "a run's end", 60)
@@ -118,7 +133,7 @@ async def test_a_key_steers_only_after_a_yes_and_leaving_leaves_the_daemon_alone
     night.end()
 
 
-@pytest.mark.asyncio
+@on_a_thread
 async def test_the_queue_is_filtered_by_words_and_a_host_without_sensors_says_so(night: Night) -> None:
     app = Watch(night.home)
     async with app.run_test(size=(80, 24)) as pilot:
@@ -136,7 +151,7 @@ async def test_the_queue_is_filtered_by_words_and_a_host_without_sensors_says_so
         assert next(note.message for note in app._notifications).startswith("no daemon runs on")
 
 
-@pytest.mark.asyncio
+@on_a_thread
 async def test_a_second_without_a_reading_is_no_fall_to_zero(night: Night) -> None:
     read_gpu(night, 250.0)
     app = Watch(night.home)
