@@ -44,9 +44,9 @@ def browser_path() -> str:
     pytest.skip(reason)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Any]:
-    """A headless Chromium."""
+    """A headless Chromium. Closed before other tests go on: while it is open, this thread has an event loop."""
     path = browser_path()
     from playwright.sync_api import sync_playwright
 

@@ -56,7 +56,7 @@ def test_campaigns_are_compared_when_their_session_folders_were_removed(
 
 
 SPEC: dict[str, Any] = {
-    "workload": {"output": "fixed", "max_new_tokens": 1},
+    "workload": {"output": "fixed", "max_new_tokens": 1, "load": {"mode": "offline"}},
     "measure": {"window_s": None, "warmup": {"kind": "none"}},
 }
 

@@ -153,7 +153,7 @@ def test_the_limit_on_runs_is_the_hosts(
 def test_params_without_a_backend_shows_what_is_portable(capsys: pytest.CaptureFixture[str]) -> None:
     rows = {row["key"]: row for row in as_json(capsys, "params")["parameters"]}
     assert rows["engine.tensor_parallel"]["vllm"] == "tensor_parallel_size"
-    assert rows["engine.tensor_parallel"]["pytorch"].startswith("none: ")
+    assert rows["engine.max_model_len"]["pytorch"].startswith("none: ")
     _, out, _ = typed(capsys, "params", "--search", "max_seq_len")
     assert "engine.max_model_len" in out
     assert typed(capsys, "params", "--diff")[0] == 2
