@@ -4,38 +4,20 @@ on, and no container is left behind.
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from private_engine import PrivateEngine, docker
+from victim import Victim, audit, slow
 
 from lemctl.engines.containers import Containers
 from lemctl.engines.processes import processes_on
 from night import Night, campaign_text
 
 pytestmark = pytest.mark.docker
-
-
-def slow(name: str, more: str = "retry: {max: 1}") -> str:
-    """One run of some 2 s."""
-    return campaign_text(name, more=more).replace("decode_ms_per_token: 1.0", "decode_ms_per_token: 100")
-
-
-def docker(*arguments: str, host: str | None = None) -> str:
-    """The plain client."""
-    command = ["docker", *(["--host", host] if host else []), *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
-
-
-def audit(night: Night, engine: Containers) -> None:
-    assert engine.leftovers(night.home.hash) == []
-    night.audit()
 
 
 @pytest.fixture(scope="module")
@@ -48,28 +30,6 @@ def faulty(engine: Containers, small_image: str, tmp_path_factory: pytest.TempPa
         night.end()
         audit(night, engine)
     engine.sweep(night.home.hash)
-
-
-class Victim:
-    """A run under way in a container."""
-
-    def __init__(self, night: Night, name: str):
-        self.night = night
-        night.add(slow(name), executor="docker")
-        self.name = name
-        night.wait_for(lambda: "Running" in night.statuses(name), f"run of {name}")
-        row = night.rows("SELECT container_id, hello FROM sessions WHERE ended_utc IS NULL AND hello IS NOT NULL")[0]
-        self.container: str = row[0]
-        self.pid: int = json.loads(row[1])["pid"]
-
-    def attempts(self) -> list[tuple[Any, ...]]:
-        """At its end: outcome, fault, message of each."""
-        self.night.wait_campaign(name=self.name)
-        sql = (
-            "SELECT outcome, fault, message FROM attempts a JOIN runs r ON r.id = a.run_id"
-            " JOIN campaigns c ON c.id = r.campaign_id WHERE c.name = ? ORDER BY a.id"
-        )
-        return self.night.rows(sql, self.name)
 
 
 def test_a_killed_container_fails_the_attempt_and_the_next_one_gets_another(faulty: Night) -> None:
@@ -162,49 +122,6 @@ def test_a_container_kept_warm_by_a_killed_daemon_is_swept_though_no_session_is_
     audit(alone, engine)
 
 
-class PrivateEngine:
-    """A Docker engine of our own beside the machine's, that survives as its containers do: `--live-restore`."""
-
-    def __init__(self, folder: Path):
-        self.host = f"unix://{folder}/docker.sock"
-        self._command = [
-            # A network of its own: an engine without a bridge removes the one that it finds, the machine's.
-            "unshare", "--net", "dockerd", "--live-restore", "--bridge=none", "--iptables=false",
-            "--host", self.host, "--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec",
-            "--pidfile", f"{folder}/docker.pid",
-        ]  # fmt: skip
-        self._folder = folder
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Until it answers. Files that name the processes of a killed engine would make it wait for zombies."""
-        for stale in ("docker.pid", "exec/containerd/containerd.pid"):
-            (self._folder / stale).unlink(missing_ok=True)
-        with (self._folder / "dockerd.log").open("ab") as log:
-            self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        until = time.monotonic() + 30
-        while subprocess.run(["docker", "--host", self.host, "info"], capture_output=True, check=False).returncode:
-            assert time.monotonic() < until, (self._folder / "dockerd.log").read_text()[-2000:]
-            time.sleep(0.1)
-
-    def kill(self) -> None:
-        """SIGKILL; its containers run on."""
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait()
-
-    def end(self) -> None:
-        """With its containers, and the mount that it makes of its own folder."""
-        assert self._process is not None
-        if self._process.poll() is None:
-            docker("container", "prune", "--force", host=self.host)
-            for container in docker("ps", "--quiet", host=self.host).split():
-                docker("rm", "--force", container, host=self.host)
-        self._process.terminate()
-        self._process.wait(30)
-        subprocess.run(["umount", f"{self._folder}/data"], capture_output=True, check=False)
-
-
 @pytest.fixture
 def private_engine(engine: Containers, small_image: str) -> Iterator[PrivateEngine]:
     """Running, with the small image. Its folder's name is short: sockets lie deep in it, and 107 bytes are the most."""
@@ -214,10 +131,7 @@ def private_engine(engine: Containers, small_image: str) -> Iterator[PrivateEngi
         made = PrivateEngine(Path(folder))
         try:
             made.start()
-            with subprocess.Popen(["docker", "save", small_image], stdout=subprocess.PIPE) as saved:
-                subprocess.run(
-                    ["docker", "--host", made.host, "load"], stdin=saved.stdout, check=True, capture_output=True
-                )
+            made.load(small_image)
             yield made
         finally:
             made.end()

@@ -106,8 +106,9 @@ class DockerExecutor:
         self._settings.models.mkdir(parents=True, exist_ok=True)
         key = (lane, backend.service)
         container_id = self._warm.get(key)
-        fresh = place.fresh or key in self._unclean
-        if fresh or container_id is None or not self._is_usable(container_id, backend):
+        is_spoilt = container_id is not None and not self._is_usable(container_id, backend)
+        fresh = place.fresh or key in self._unclean or is_spoilt
+        if fresh or container_id is None:
             container_id = self._up(key, spec, fresh)
         if place.gpus and (trouble := self._nvml_trouble(spec, backend, place.gpus)) is not None:
             # A container that lives long can lose NVML (a reload of systemd takes its devices): a new one has it again.
