@@ -6,20 +6,25 @@ Without the command-line library: this is the command typed most often, and it m
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from lemctl.cli.describe import seconds_since
 from lemctl.cli.state import daemon_pid, home
 from lemctl.cli.status_left import left_now, scheduled
 from lemctl.cli.terminal import is_terminal, out, out_json
+from lemctl.clock import boot_id, utc_text
 from lemctl.report.columns import RUN_METRICS
-from lemctl.report.status import DaemonState, LaneState, Status, status_text
+from lemctl.report.status import DaemonState, GpuNow, LaneState, Status, status_text
 from lemctl.store.database import Store
 from lemctl.store.queries import last_ended, line_of_campaigns
-from lemctl.store.read_status import faults, last_runs, live, run_lines
+from lemctl.store.read_status import faults, last_runs, live, next_queued, run_lines
+from lemctl.store.read_traces import latest_readings, temp_c_at
 
 if TYPE_CHECKING:
     from lemctl.paths import Home
+    from lemctl.store.queries import CampaignRow
+    from lemctl.store.read_status import QueueLine
 
 LAST_RUNS = 5
 WATCH_EVERY_S = 1.0
@@ -67,7 +72,39 @@ def read_status(store: Store, at: Home) -> Status:
         last=last_runs(connection, LAST_RUNS, RUN_METRICS),
         faults=[] if first is None else faults(connection, first.id),
         home=str(at.root),
+        gpus=[] if pid is None else gpus_now(store, topics),
+        next_run=_next_run(store, first, now_s),
     )
+
+
+def _next_run(store: Store, first: CampaignRow | None, now_s: float) -> QueueLine | None:
+    """Whose turn is next in a campaign that is under way or waits for its turn."""
+    if first is None or first.status not in ("Active", "Waiting"):
+        return None
+    return next_queued(store.connection, first.id, utc_text(datetime.fromtimestamp(now_s, UTC)))
+
+
+def gpus_now(store: Store, topics: dict[str, dict[str, Any]]) -> list[GpuNow]:
+    """What the sensors of this host's GPUs said last, read from the database: NVML is not touched."""
+    connection, boot, now_ns = store.connection, boot_id(), time.monotonic_ns()
+    closed = [body["since_mono_ns"] for body in topics.values() if body.get("phase") == "cooling"]
+    found = []
+    for one in latest_readings(connection, boot):
+        told = one.reading
+        power_mw = told.get("power_mw")
+        found.append(
+            GpuNow(
+                name=one.name,
+                age_s=(now_ns - one.t_ns) / 1e9,
+                power_w=None if power_mw is None else power_mw / 1e3,
+                temp_c=told.get("temp_c"),
+                busy_pct=told.get("gpu_utilisation_pct"),
+                sm_clock_mhz=told.get("sm_clock_mhz"),
+                held="THROTTLED" if one.is_throttled else "at its power cap" if one.is_capped else None,
+                cooling_from_c=temp_c_at(connection, one.gpu, boot, closed[0]) if closed else None,
+            )
+        )
+    return found
 
 
 def lane_states(store: Store, topics: dict[str, dict[str, Any]], now_s: float) -> list[LaneState]:

@@ -11,13 +11,15 @@ from lemctl.report.columns import RUN_COLUMNS
 from lemctl.report.figures import ABSENT, axes_line
 from lemctl.report.table import clipped, narrowed, table
 from lemctl.store.queries import CampaignRow
-from lemctl.store.read_status import FaultCount, RunLine
+from lemctl.store.read_status import FaultCount, QueueLine, RunLine
 
 WIDTH = 80
 _LEAD = 10
 _BAR = 40
 #: A daemon writes its heartbeat every second; one this old hangs.
 HUNG_AFTER_S = 30.0
+#: An open lane reads its GPUs once a second: readings this old are of another time.
+STALE_S = 30.0
 
 GROUNDS = {
     "measured": "from its own runs",
@@ -84,6 +86,21 @@ class Scheduled:
 
 
 @dataclass(frozen=True)
+class GpuNow:
+    """What a GPU's sensors said last, None where one said nothing. `cooling_from_c` is the temperature at which the
+    gate closed, while it is closed; `held` says what slows the GPU down."""
+
+    name: str
+    age_s: float
+    power_w: float | None
+    temp_c: float | None
+    busy_pct: float | None
+    sm_clock_mhz: float | None
+    held: Literal["at its power cap", "THROTTLED"] | None
+    cooling_from_c: float | None
+
+
+@dataclass(frozen=True)
 class Status:
     """Everything that the screen shows. `campaigns` in the order of the line, the newest ended one if none is open."""
 
@@ -95,6 +112,9 @@ class Status:
     last: Sequence[RunLine]
     faults: Sequence[FaultCount]
     home: str
+    gpus: Sequence[GpuNow] = ()
+    next_run: QueueLine | None = None
+    """Whose turn is next in the first campaign."""
 
     @property
     def first(self) -> CampaignRow | None:
@@ -114,6 +134,8 @@ class Status:
             "left": None if self.left is None else asdict(self.left),
             "scheduled": [asdict(one) for one in self.scheduled],
             "lanes": [lane.to_json() for lane in self.lanes],
+            "gpus": [asdict(gpu) for gpu in self.gpus],
+            "next_run": None if self.next_run is None else asdict(self.next_run),
             "last_runs": [line.to_json() for line in self.last],
             "failures": [fault.to_json() for fault in self.faults],
             "home": self.home,
@@ -137,6 +159,8 @@ def tail(status: Status) -> str:
 
 def _lines(status: Status) -> Iterator[str]:
     yield from _head(status)
+    for gpu in status.gpus:
+        yield _row("gpu", _gpu(gpu))
     yield from _tail(status)
 
 
@@ -149,6 +173,8 @@ def _head(status: Status) -> Iterator[str]:
 
 
 def _tail(status: Status) -> Iterator[str]:
+    if status.next_run is not None:
+        yield _row("then", _next(status.next_run))
     for place, campaign in enumerate(status.campaigns[1:4]):
         reason = f" ({campaign.reason})" if campaign.reason else ""
         state = f"{campaign.status}{reason}{_behind(campaign)}"
@@ -166,6 +192,27 @@ def _tail(status: Status) -> Iterator[str]:
             yield _row("" if place else "failed", f"{plural(fault.count, 'run')} {fault.fault}: {fault.message}")
             yield _row("", f"see `lemctl logs {fault.newest_run}`")
         yield _row("", f"again with `lemctl campaign retry {status.first.label} --failed`")
+
+
+def _gpu(gpu: GpuNow) -> str:
+    if gpu.age_s > STALE_S:
+        return f"{gpu.name}: last read {duration(gpu.age_s)} ago"
+    cooled = "" if gpu.cooling_from_c is None else f" (cooling from {gpu.cooling_from_c:.0f} C)"
+    parts = [
+        None if gpu.power_w is None else f"{gpu.power_w:.0f} W",
+        None if gpu.temp_c is None else f"{gpu.temp_c:.0f} C{cooled}",
+        None if gpu.busy_pct is None else f"busy {gpu.busy_pct:.0f} %",
+        None if gpu.sm_clock_mhz is None else f"{gpu.sm_clock_mhz:.0f} MHz",
+        gpu.held or "not throttled",
+    ]
+    return f"{gpu.name}: {', '.join(part for part in parts if part)}"
+
+
+def _next(line: QueueLine) -> str:
+    """The run whose turn is next, and why it is that one."""
+    axes = {key: value for key, value in line.axes.items() if key != "backend"}
+    what = f"run {line.run}: {line.backend}{' ' + axes_line(axes) if axes else ''} cycle {line.cycle}"
+    return f"{what}, {'again: ' + line.why if line.why else f'next in the order of cycle {line.cycle}'}"
 
 
 def _daemon(status: Status) -> Iterator[str]:

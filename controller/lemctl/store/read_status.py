@@ -131,6 +131,17 @@ def queue_lines(connection: sqlite3.Connection, campaign_id: int, limit: int) ->
     return [QueueLine(row[0], row[1], json.loads(row[2]), row[3], row[4], row[5]) for row in rows]
 
 
+def next_queued(connection: sqlite3.Connection, campaign_id: int, now_utc: str) -> QueueLine | None:
+    """The run whose turn is next; one that is held back until later is passed over."""
+    row = connection.execute(
+        "SELECT r.id, e.backend, r.axes, r.cycle, r.status, json_extract(r.status_data, '$.why') FROM runs r"
+        " JOIN experiments e ON e.hash = r.experiment WHERE r.campaign_id = ? AND r.status = 'Queued'"
+        " AND (r.not_before_utc IS NULL OR r.not_before_utc <= ?) ORDER BY r.position LIMIT 1",
+        (campaign_id, now_utc),
+    ).fetchone()
+    return None if row is None else QueueLine(row[0], row[1], json.loads(row[2]), row[3], row[4], row[5])
+
+
 def last_transition(connection: sqlite3.Connection) -> int:
     """Id of the newest entry of the transition log."""
     return int(connection.execute("SELECT coalesce(max(id), 0) FROM transitions").fetchone()[0])

@@ -221,6 +221,16 @@ class LatestReading:
         return bool(self.reading.get("event_reasons", 0) & THROTTLE_BITS)
 
 
+def temp_c_at(connection: sqlite3.Connection, gpu: str, boot_id: str, t_ns: int) -> float | None:
+    """What a GPU's sensor said first at or after a time."""
+    row = connection.execute(
+        "SELECT s.reading->>'temp_c' FROM samples s JOIN devices d ON d.id = s.device_id WHERE d.uuid = ?"
+        " AND s.boot_id = ? AND s.series = 'power' AND s.t_mono_ns >= ? ORDER BY s.t_mono_ns LIMIT 1",
+        (gpu, boot_id, t_ns),
+    ).fetchone()
+    return None if row is None or row[0] is None else float(row[0])
+
+
 def latest_readings(connection: sqlite3.Connection, boot_id: str) -> list[LatestReading]:
     """Of every GPU that was read on this boot."""
     found = []

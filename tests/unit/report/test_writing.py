@@ -13,11 +13,11 @@ from lemctl.report.cells import Cell, cells_of
 from lemctl.report.columns import COLUMNS
 from lemctl.report.document import Report
 from lemctl.report.figures import axes_line, axis_names, axis_value, milliseconds, number, sort_key
-from lemctl.report.status import DaemonState, LaneState, LeftNow, Scheduled, Status, status_text
+from lemctl.report.status import DaemonState, GpuNow, LaneState, LeftNow, Scheduled, Status, status_text
 from lemctl.report.table import clipped, narrowed, table
 from lemctl.report.text import GAIN_NOTE, TOO_FEW_REPEATS, text_report
 from lemctl.store.queries import RUN_STATUSES, CampaignRow
-from lemctl.store.read_status import FaultCount, RunLine
+from lemctl.store.read_status import FaultCount, QueueLine, RunLine
 
 
 @pytest.mark.parametrize(
@@ -222,3 +222,23 @@ def test_a_list_of_runs_is_narrowed_where_its_names_are_longest() -> None:
 
 def test_rates_are_ordered_by_size_and_after_plain_numbers() -> None:
     assert sorted(["16/s", "4/s", "x", 20, "0.5/s", 3], key=sort_key) == [3, 20, "x", "0.5/s", "4/s", "16/s"]
+
+
+def test_status_tells_of_each_gpu_what_it_does_and_what_holds_it_back() -> None:
+    cooling = GpuNow("H100", 0.4, 82.4, 51.0, 0.0, 345.0, None, 71.0)
+    hot = GpuNow("A100", 0.4, 299.0, 88.0, 100.0, 900.0, "THROTTLED", None)
+    lost = GpuNow("L4", 190.0, 30.0, 40.0, None, None, None, None)
+    text = status_text(status(gpus=[cooling, hot, lost]))
+    assert "gpu       H100: 82 W, 51 C (cooling from 71 C), busy 0 %, 345 MHz, not throttled" in text
+    assert "gpu       A100: 299 W, 88 C, busy 100 %, 900 MHz, THROTTLED" in text
+    assert "gpu       L4: last read 3 min 10 s ago" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_status_tells_whose_turn_is_next_and_why() -> None:
+    ordered = QueueLine(414, "vllm", {"workload.load.batch_size": 8}, 2, "Queued", None)
+    again = QueueLine(398, "vllm", {}, 1, "Queued", "infra")
+    assert "then      run 414: vllm batch_size=8 cycle 2, next in the order of cycle 2" in status_text(
+        status(next_run=ordered)
+    )
+    assert "then      run 398: vllm cycle 1, again: infra" in status_text(status(next_run=again))
