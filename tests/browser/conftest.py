@@ -44,7 +44,7 @@ def browser_path() -> str:
     pytest.skip(reason)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """A headless Chromium. Closed before other tests go on: while it is open, this thread has an event loop."""
     path = browser_path()
