@@ -92,7 +92,8 @@ for line in sys.stdin:
 
 BARE_VLLM = """
 import json, os, sys, tempfile, time
-os.environ.update(VLLM_ENABLE_V1_MULTIPROCESSING="0", VLLM_NO_USAGE_STATS="1", HF_HUB_OFFLINE="1")
+os.environ.update(VLLM_ENABLE_V1_MULTIPROCESSING="0", VLLM_NO_USAGE_STATS="1", HF_HUB_OFFLINE="1",
+                  VLLM_LOGGING_LEVEL="ERROR")
 # vLLM writes its log to standard output, where the answers go.
 answers = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
