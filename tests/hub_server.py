@@ -61,16 +61,16 @@ class Hub:
 
 
 @contextmanager
-def serving(hub: Hub) -> Iterator[Hub]:
-    """The hub on a free port of this machine, as long as the `with` lasts."""
+def serving(hub: Hub, address: str = "127.0.0.1") -> Iterator[Hub]:
+    """The hub on a free port of one of this machine's addresses, as long as the `with` lasts."""
 
     class Handler(_Handler):
         served = hub
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with ThreadingHTTPServer((address, 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
-        hub.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
+        hub.endpoint = f"http://{address}:{server.server_address[1]}"
         try:
             yield hub
         finally:
