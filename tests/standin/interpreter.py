@@ -25,12 +25,12 @@ def build_driver(folder: Path) -> Path:
     return folder
 
 
-def write_interpreter(path: Path, driver: Path | None, gpus: str = AMPERE) -> Path:
+def write_interpreter(path: Path, driver: Path | None, gpus: str = AMPERE, python: str = sys.executable) -> Path:
     """`gpus` are `name:major.minor`, joined by commas; without a driver there are none."""
     variables = f"PYTHONPATH=$PYTHONPATH:{STANDIN} LEM_TEST_GPUS={gpus}"
     if driver is not None:
         variables += f" LD_LIBRARY_PATH={driver}"
-    path.write_text(f'#!/bin/sh\nexec env {variables} {sys.executable} "$@"\n')
+    path.write_text(f'#!/bin/sh\nexec env {variables} {python} "$@"\n')
     path.chmod(0o755)
     return path
 

@@ -5,7 +5,6 @@ torch is not imported here: the engine's own process is the one that initialises
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lem_runner.backends import _vllm_parameters as parameters
+from lem_runner.backends._model_folder import end_tokens, model_folder
 from lem_runner.failures import BadRequestError
 from lem_runner.parameters import check
 from lem_runner.protocol import ModelRef
@@ -60,37 +60,12 @@ def prepare_cpu(settings: Mapping[str, Any]) -> None:
 
 def read_model(ref: ModelRef, scratch: Path) -> ModelFiles:
     """The model's folder; of a random model a folder in `scratch` with its config alone."""
-    folder = _random_folder(ref, scratch) if ref.kind == "random" else Path(ref.path or "")
-    if ref.kind != "random" and (ref.path is None or not (folder / "config.json").is_file()):
-        raise BadRequestError(f"model {ref.name!r}: {ref.path} holds no config.json; fetch the model first")
+    folder = model_folder(ref, scratch)
     from transformers import AutoConfig
 
     text = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False).get_text_config()
-    generation = folder / "generation_config.json"
-    own = json.loads(generation.read_bytes()) if generation.is_file() else {}
-    # As transformers does: what the model generates with comes before what its shape says.
-    ends = own.get("eos_token_id", text.eos_token_id)
-    eos = frozenset() if ends is None else frozenset([ends] if isinstance(ends, int) else ends)
+    eos = frozenset(end_tokens(folder, text.to_dict()))
     return ModelFiles(folder, eos, text.vocab_size)
-
-
-def _random_folder(ref: ModelRef, scratch: Path) -> Path:
-    """The config as `save_pretrained` would write it: every field, and the architecture's name."""
-    from transformers import AutoConfig
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-
-    fields = dict(ref.config or {})
-    model_type = fields.pop("model_type", None)
-    if not isinstance(model_type, str):
-        raise BadRequestError(f"random model {ref.name!r}: its config has no model_type")
-    architecture = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(model_type)
-    if architecture is None:
-        raise BadRequestError(f"random model {ref.name!r}: no causal language model of type {model_type!r} is known")
-    config = AutoConfig.for_model(model_type, **fields)
-    config.architectures = [architecture]
-    folder = scratch / "model"
-    config.save_pretrained(folder)
-    return folder
 
 
 def check_settings(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,6 @@ A campaign says how tokens are drawn, and what it does not say has the library's
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
 from lem_runner import portable
@@ -56,8 +55,7 @@ def seeded(params: Any, seed: int, request: int) -> Any:
     """`params` for one request of a batch. Greedy decoding draws nothing, and a seed would only slow it."""
     own = params.clone()
     if params.temperature > 0:
-        # One number for each (seed, request): requests of a batch must not draw alike, nor those of the next batch.
-        own.seed = random.Random(f"{seed}:{request}").getrandbits(31)  # noqa: S311
+        own.seed = portable.request_seed(seed, request)
     return own
 
 

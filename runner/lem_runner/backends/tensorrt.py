@@ -20,11 +20,12 @@ from typing import Any, Literal
 from lem_runner import portable, processes
 from lem_runner.backends import ConcurrentEngine, Decoding, Engine
 from lem_runner.backends import _tensorrt_parameters as parameters
+from lem_runner.backends._model_folder import end_tokens, model_folder
 from lem_runner.backends._tensorrt_device import require_devices
 from lem_runner.backends._tensorrt_requests import Requests
 from lem_runner.failures import BadRequestError
 from lem_runner.parameters import Parameter, resolve
-from lem_runner.protocol import LOAD_MODES, LoadMode, ModelRef, Prompt, RunSpec
+from lem_runner.protocol import LOAD_MODES, LoadMode, Prompt, RunSpec
 
 PACKAGES: tuple[str, ...] = ("tensorrt_llm", "tensorrt", "torch", "transformers", "nvidia-modelopt")
 OWNS_CUDA: Literal["engine", "torch"] = "engine"
@@ -68,7 +69,8 @@ class TensorRtEngine(ConcurrentEngine):
         self._settings: dict[str, Any] = {}
         self._known: list[Parameter] = []
         self._model_config: dict[str, Any] = {}
-        self._shape_folder: Path | None = None
+        self._scratch = Path(tempfile.mkdtemp(prefix="lem-tensorrt-"))
+        self._ends: list[int] = []
         self._device_names: list[str] = []
         self._llm: Any = None
         self._requests: Requests | None = None
@@ -81,8 +83,9 @@ class TensorRtEngine(ConcurrentEngine):
         self._device_names = [device.name for device in found]
         self._known = describe()
         self._settings = resolve(self._known, "engine", spec.engine)
-        folder = self._folder(spec.model)
+        folder = model_folder(spec.model, self._scratch)
         self._model_config = json.loads((folder / "config.json").read_text("utf-8"))
+        self._ends = end_tokens(folder, self._text_config())
         given = {name: value for name, value in spec.engine.items() if name != parameters.BACKEND.name}
         if spec.model.kind == "random":
             given["load_format"] = "dummy"
@@ -92,7 +95,7 @@ class TensorRtEngine(ConcurrentEngine):
 
     def admit(self, prompts: Sequence[Prompt], decoding: Decoding) -> None:
         """Refuse what the model cannot take, and parameters that the library refuses."""
-        text = self._model_config.get("text_config", self._model_config)
+        text = self._text_config()
         longest = max(len(prompt.ids) for prompt in prompts) + decoding.max_new_tokens
         limit = self._settings.get("max_seq_len") or text.get("max_position_embeddings")
         if limit is not None and longest > limit:
@@ -152,7 +155,7 @@ class TensorRtEngine(ConcurrentEngine):
         """What the engine's own arguments hold once it is loaded."""
         told = _told(self._llm.args, self._known, "engine") | {"backend": self._settings["backend"]}
         dtype = told.get("dtype") or "auto"
-        text = self._model_config.get("text_config", self._model_config)
+        text = self._text_config()
         return {
             "backend": "tensorrt",
             "dtype": dtype if dtype != "auto" else text.get("dtype") or text.get("torch_dtype"),
@@ -173,23 +176,18 @@ class TensorRtEngine(ConcurrentEngine):
             self._requests.close()
         if self._llm is not None:
             self._llm.shutdown()
-        if self._shape_folder is not None:
-            shutil.rmtree(self._shape_folder, ignore_errors=True)
+        shutil.rmtree(self._scratch, ignore_errors=True)
 
-    def _folder(self, ref: ModelRef) -> Path:
-        if ref.kind == "random":
-            self._shape_folder = Path(tempfile.mkdtemp(prefix="lem-shape-"))
-            (self._shape_folder / "config.json").write_text(json.dumps(_shape(ref)))
-            return self._shape_folder
-        if ref.path is None or not (Path(ref.path) / "config.json").is_file():
-            raise BadRequestError(f"model {ref.name!r}: {ref.path} holds no config.json; fetch the model first")
-        return Path(ref.path)
+    def _text_config(self) -> dict[str, Any]:
+        """The part of the model's configuration that is about text."""
+        found: dict[str, Any] = self._model_config.get("text_config", self._model_config)
+        return found
 
     def _sampling(self, decoding: Decoding, seed: int) -> Any:
         from tensorrt_llm import SamplingParams
 
-        ends = _end_tokens(self._model_config)
-        pad = self._model_config.get("pad_token_id")
+        ends = self._ends
+        pad = self._text_config().get("pad_token_id")
         return SamplingParams(
             **portable.request("tensorrt", decoding.max_new_tokens, decoding.output, seed),
             **decoding.sampling,
@@ -232,24 +230,6 @@ def _complaint(error: ValueError) -> str:
         return str(error)
     first = errors()[0]
     return f"engine parameter {'.'.join(map(str, first['loc']))!r}: {first['msg']}"
-
-
-def _shape(ref: ModelRef) -> dict[str, Any]:
-    """A configuration as a model folder has it: the library chooses its model class by `architectures`."""
-    from transformers import AutoConfig
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-
-    fields = dict(ref.config or {})
-    family = fields.pop("model_type", None)
-    if family not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        raise BadRequestError(f"random model {ref.name!r}: no language model of the family {family!r} is known")
-    config = AutoConfig.for_model(family, **fields)
-    return {**config.to_dict(), "architectures": [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[family]]}
-
-
-def _end_tokens(config: Mapping[str, Any]) -> list[int]:
-    ends = config.get("eos_token_id")
-    return [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
 
 
 def _checkpoint_quantization(config: Mapping[str, Any]) -> str:
