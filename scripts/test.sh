@@ -35,4 +35,11 @@ elif [ "${CI:-}" = true ]; then
 fi
 .venv/bin/python scripts/fetch_demo_model.py "$LEM_TEST_MODELS" --python "$LEM_PYTHON_PYTORCH"
 
-.venv/bin/python -m pytest "${selection[@]}" "$@"
+if [ "$#" -gt 0 ]; then
+    .venv/bin/python -m pytest "${selection[@]}" "$@"
+    exit
+fi
+# What needs neither an engine nor the machine to itself runs side by side first.
+fast="not docker and not engine and not gpu and not slow"
+.venv/bin/python -m pytest -n 3 --dist worksteal -m "$fast"
+.venv/bin/python -m pytest -m "not ($fast)${selection:+ and ${selection[1]}}"
