@@ -58,6 +58,10 @@ class Selection:
             raise JobError(f"data set {dataset_name(dataset)}: lengths: {error}") from error
         return cls(dict(dataset), count, seed, template, lengths, **bounds)
 
+    def at(self, commit: str) -> Selection:
+        """The same, of a hub data set at one commit: that is what its prompts are named by."""
+        return replace(self, dataset={**self.dataset, "commit": commit})
+
     @property
     def form(self) -> Form:
         """How its rows are read."""
@@ -77,27 +81,20 @@ def prepare(
     `fetching(done_b, total_b)` and `tell(done, total)` are called now and then. Raises `ValueError` (a `JobError`,
     `DataError`, `LengthError`), `FetchError` or `OSError`, each with one line.
     """
-    if selection.dataset.get("kind") == "hub":
-        record = read_dataset_record(prompts_dir, selection.dataset)
-        pinned = _pinned(selection, None if record is None else record["commit"])
-        if pinned is None or (found := _prepared(pinned, encoder, prompts_dir)) is None:
-            fetched = fetch_dataset(selection.dataset, prompts_dir, may_download, fetching)
-            selection, paths = (
-                replace(selection, dataset={**selection.dataset, "commit": fetched.commit}),
-                fetched.paths,
-            )
-        else:
+    is_hub = selection.dataset.get("kind") == "hub"
+    record = read_dataset_record(prompts_dir, selection.dataset) if is_hub else None
+    if record is not None:
+        selection = selection.at(record["commit"])
+    if record is not None or not is_hub:
+        found = _prepared(selection, encoder, prompts_dir)
+        if found is not None:
             return found
+    if is_hub:
+        fetched = fetch_dataset(selection.dataset, prompts_dir, may_download, fetching)
+        selection, paths = selection.at(fetched.commit), fetched.paths
     else:
         paths = [Path(selection.dataset["path"])] if selection.dataset.get("kind") == "file" else []
-        if (found := _prepared(selection, encoder, prompts_dir)) is not None:
-            return found
-    prompts = list(_prompts(selection, encoder, paths, tell))
-    return _write(selection, encoder, prompts, prompts_dir)
-
-
-def _pinned(selection: Selection, commit: str | None) -> Selection | None:
-    return None if commit is None else replace(selection, dataset={**selection.dataset, "commit": commit})
+    return _write(selection, encoder, list(_prompts(selection, encoder, paths, tell)), prompts_dir)
 
 
 def _prepared(selection: Selection, encoder: Encoder, prompts_dir: Path) -> Path | None:
