@@ -115,7 +115,7 @@ class Host:
         executor = FaultyExecutor(self)
         lane: Lane | None = None
 
-        def lane_for(campaign: campaigns.Campaign) -> Lane:
+        def lane_for(campaign: campaigns.Campaign, spec: dict[str, Any]) -> Lane:
             nonlocal lane
             if lane is None or lane.closed:
                 sensors = NoSensors(NO_SENSORS, self.clock.monotonic_ns)

@@ -115,7 +115,7 @@ TABLE: tuple[Row, ...] = (
             "pytorch": {"data_parallel": VALUE},
             "vllm": {"data_parallel_size": VALUE},
             "tensorrt": Lacks("one engine is one replica", but=(1,)),
-            "replay": Lacks(_NO_PARALLEL, but=(1,)),
+            "replay": {"data_parallel": VALUE},
         },
     ),
     Row(

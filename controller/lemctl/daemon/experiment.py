@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from lem_runner.protocol import steady_file
@@ -71,6 +72,8 @@ class World:
     back_off_scale: float = 1.0
     #: Which disk has no room for a run, in words.
     disk_lack: Callable[[Executor], str | None] = lambda executor: None  # noqa: ARG005
+    #: A folder of the model folder, by its name.
+    folder_of: Callable[[str], Path] = Path
 
 
 def run_experiment(run: QueuedRun, lane: Lane, world: World, cancel: Cancel) -> None:
@@ -138,7 +141,9 @@ def _attempt(run: QueuedRun, lane: Lane, world: World, cancel: Cancel, attempt: 
     asked = configuration(spec, parameters)
     tale.note({"configuration": asked})
     located = world.locate(spec)
-    runner_spec = run_spec(spec, parameters, located, lane.executor.path_of, need.key, lane.instruments.watches_warmup)
+    runner_spec = run_spec(
+        spec, parameters, located, lane.executor.path_of, need.key, lane.instruments.watches_warmup, world.folder_of
+    )
     loaded = opened.session.load(attempt.uuid, runner_spec, cancel, tale.on_event)
     opened.is_loaded = True
 

@@ -37,6 +37,16 @@ def choose_gpus(wanted: Sequence[int | str] | None, here: Sequence[GpuFacts], wh
     return chosen
 
 
+def used_gpus(spec: Mapping[str, Any], chosen: Sequence[str]) -> tuple[str, ...]:
+    """Those of a campaign's GPUs that one experiment runs on: as many as its parallel degrees span, from the first on.
+
+    The others are idle meanwhile, and their energy is a line of its own. A device map spreads one engine over all.
+    """
+    if spec["engine"].get("device_map") is not None:
+        return tuple(chosen)
+    return tuple(chosen[: gpus_of(spec)])
+
+
 def must_know_gpus(specs: Iterable[Mapping[str, Any]]) -> bool:
     """Whether any experiment cannot do without a GPU, or spans more than one where there are any."""
     return any(BACKENDS[spec["backend"]].needs_gpu or gpus_of(spec) > 1 for spec in specs)

@@ -41,6 +41,8 @@ T = TypeVar("T")
 #: Samples go on this long after the last window, so that the counter's next tick is seen.
 TAIL_S = 2.0
 TAIL_TIMEOUT_S = 10.0
+#: GPUs that are only watched are read once a second; a reading that is this late does not hold up a run.
+WATCHED_TIMEOUT_S = 5.0
 #: After an engine has ended, the memory in use may differ from what it was before by this much.
 MEMORY_SLACK_B = 64 << 20
 
@@ -61,7 +63,8 @@ class GpuInstruments:
     watches_warmup: bool = True
     kernel_log: KernelLog = field(default_factory=KernelLog)
     driver_folder: Path = DRIVER_FOLDER
-    _floor_b: dict[str, int] | None = None
+    #: Memory in use of each GPU before its first engine, in bytes: shared by all lanes that use it, and learnt here.
+    floors_b: dict[str, int] = field(default_factory=dict)
     _warmup_over: threading.Event = field(default_factory=threading.Event)
 
     def gate(self, spec: GateSpec, idle: Idle, cancel: Cancel, tell: Tell) -> GateRecord:
@@ -92,9 +95,11 @@ class GpuInstruments:
         return BaselineRecord(kind, math.fsum(estimate.power_w for estimate in estimates), u_w, None)
 
     def begin_attempt(self, attempt_id: int) -> None:  # noqa: ARG002
-        """Full rate, and keep what is read."""
+        """Full rate, and keep what is read; idle GPUs, which are read once a second, have been read once by then."""
         self._asked(lambda: self.sampler.set_rate("fast"))
         self.sampler.begin_record()
+        since_ns = self.clock.monotonic_ns()
+        self._asked(lambda: self.sampler.wait_until(since_ns, WATCHED_TIMEOUT_S, watched=True))
 
     def watch_warmup(self, release: Callable[[], None], max_s: float) -> None:
         """Look once a second, on a thread of its own: the worker listens to the runner meanwhile."""
@@ -120,6 +125,7 @@ class GpuInstruments:
         self._warmup_over.set()
         end_ns = max(w.t_end_ns for w in windows) + round(TAIL_S * 1e9)
         self._asked(lambda: self.sampler.wait_until(end_ns, TAIL_TIMEOUT_S))
+        self._asked(lambda: self.sampler.wait_until(max(w.t_end_ns for w in windows), TAIL_TIMEOUT_S, watched=True))
         series = {gpu: self.sampler.series(gpu) for gpu in self.gpus}
         seen = observe(
             series,
@@ -140,17 +146,16 @@ class GpuInstruments:
 
     def memory_obstacle(self, wait: Callable[[float], None], patience_s: float = 30.0) -> str | None:
         """Wait until the GPUs' memory is back where it was before the first engine; why not, when it is not."""
-        if self._floor_b is None:
-            self._floor_b = self._memory_b(wait)
-            return None
         waited_s = 0.0
         while True:
             now_b = self._memory_b(wait)
-            over = [gpu for gpu, used_b in now_b.items() if used_b > self._floor_b.get(gpu, used_b) + MEMORY_SLACK_B]
+            for gpu, used_b in now_b.items():
+                self.floors_b.setdefault(gpu, used_b)
+            over = [gpu for gpu, used_b in now_b.items() if used_b > self.floors_b[gpu] + MEMORY_SLACK_B]
             if not over:
                 return None
             if waited_s >= patience_s:
-                held = ", ".join(f"{gpu}: {(now_b[gpu] - self._floor_b[gpu]) / 1e6:.0f} MB" for gpu in over)
+                held = ", ".join(f"{gpu}: {(now_b[gpu] - self.floors_b[gpu]) / 1e6:.0f} MB" for gpu in over)
                 return f"GPU memory was not freed after the engine's end ({held})"
             wait(1.0)
             waited_s += 1.0

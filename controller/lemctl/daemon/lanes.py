@@ -64,9 +64,12 @@ class Lane:
         executor: Executor,
         instruments: Instruments,
         boot_id: str,
+        held: tuple[str, ...] = (),
     ):
+        """`held` are GPUs that the lane keeps others off and does not use itself."""
         self.name = name
         self.gpus = gpus
+        self.held = held
         self.store = store
         self.clock = clock
         self.executor = executor
@@ -85,7 +88,7 @@ class Lane:
     def lock(self, folder: Path) -> None:
         """Own the lane's devices on this host; raises `Locked` when another daemon does."""
         if not self._locks:
-            names = self.gpus or ("cpu",)
+            names = (*self.gpus, *self.held) or ("cpu",)
             self._locks = take_lane_locks(folder, names, f"pid {os.getpid()}, state folder {self.store.home.root}")
 
     def engine(self, need: EngineNeed, cancel: Cancel) -> OpenSession:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from lemctl import __version__
 from lemctl.cancel import Cancel
@@ -47,7 +47,7 @@ LINGER_HELD_BACK_S = 30.0
 LOOK_AGAIN_S = 30.0
 
 #: Opens the lane that a campaign needs. Raises `LemctlError` where it cannot be had.
-LaneFor = Callable[[Campaign], Lane]
+LaneFor = Callable[[Campaign, dict[str, Any]], Lane]
 #: What a worker does with a run on its lane, until it is told to end.
 Task = Callable[[QueuedRun, Lane, Cancel], None]
 #: Megabytes free on the disk of the state folder.
@@ -260,19 +260,19 @@ class Daemon:
             self.waits_for = turn.waits_for
             self._let_go(LINGER_S if turn.campaign is None else LINGER_HELD_BACK_S)
             return
-        self.waits_for = self._obstacle(turn.campaign)
+        self.waits_for = self._obstacle(turn.campaign, turn.run)
         if self.waits_for is None:
             self._idle_since_ns = None
             self._begin(turn.run, self._experiment)
         else:
             self._let_go(LINGER_HELD_BACK_S)
 
-    def _obstacle(self, campaign: Campaign) -> str | None:
+    def _obstacle(self, campaign: Campaign, run: QueuedRun) -> str | None:
         """What keeps a run from starting now, in words; None when its lane is ready."""
         try:
             if (lack := self.disk.lack()) is not None:
                 return self._tell_of_disk(campaign, lack)
-            self.lane = self.lane_for(campaign)
+            self.lane = self.lane_for(campaign, run.spec)
             executor = self.lane.executor
             if (obstacle := executor.obstacle()) is not None:
                 return obstacle

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from lem_runner import portable
 from lem_runner.protocol import MeasureSpec, ModelRef, RunSpec, Warmup, WorkloadSpec
+from lemctl.engines.folders import with_folders
 
 
 class Located(Protocol):
@@ -95,8 +96,11 @@ def run_spec(
     path_of: Callable[[Path], str],
     engine_key: str,
     watched: bool = False,
+    folder_of: Callable[[str], Path] = Path,
 ) -> RunSpec:
     """The command that makes the runner do this experiment once.
+
+    `folder_of` finds what a parameter names as `path:NAME` in the model folder: an adapter, a drafting model.
 
     `watched`: sensors see the device, so that a steady warm-up ends no sooner than they say.
     """
@@ -111,7 +115,7 @@ def run_spec(
             path=None if located.model_path is None else path_of(located.model_path),
             config=model["config"],
         ),
-        engine=parameters.engine,
+        engine=with_folders(parameters.engine, lambda name: path_of(folder_of(name))),
         sampling=parameters.sampling,
         workload=WorkloadSpec(
             prompts_path=path_of(located.prompts),

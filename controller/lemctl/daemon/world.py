@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from lemctl import __version__
 from lemctl.clock import Clock
 from lemctl.daemon.disk import Disk
 from lemctl.daemon.experiment import World
-from lemctl.daemon.gpu_choice import choose_gpus, gpus_here
+from lemctl.daemon.gpu_choice import choose_gpus, gpus_here, refuse_too_few, used_gpus
 from lemctl.daemon.gpu_instruments import GpuInstruments, is_ours
 from lemctl.daemon.instruments import NoSensors
 from lemctl.daemon.lanes import Lane, OpenSession
@@ -38,6 +39,8 @@ class Host:
         self._disk = disk
         self._runner = copy_runner(runner_source(), settings.paths.runner)
         self._executors: dict[str, Executor] = {}
+        #: Memory in use of each GPU before its first engine, in bytes; outlives the lanes.
+        self._memory_floors_b: dict[str, int] = {}
         self._lane: Lane | None = None
         self._gpu_facts: list[GpuFacts] | None = None
         self._why_no_gpu: str | None = None
@@ -54,6 +57,7 @@ class Host:
             self._environments,
             settings.retry_back_off_scale,
             lambda executor: self._disk.lack(executor.disks()),
+            lambda name: settings.models / name,
         )
 
     def executors_to_sweep(self) -> list[Executor]:
@@ -61,25 +65,29 @@ class Host:
         in_use = sessions.executors_in_use(self._store.connection) - {"simulate"}
         return [self._executor(name) for name in sorted({"local"} | in_use)]
 
-    def lane_for(self, campaign: Campaign) -> Lane:
-        """The lane with the campaign's executor and devices, locked. One lane at a time: one measured run per host.
+    def lane_for(self, campaign: Campaign, spec: dict[str, Any]) -> Lane:
+        """The lane with the campaign's executor and those of its devices that the experiment `spec` uses; all of them
+        are locked. One lane at a time: one measured run per host.
 
         Raises `Locked` when another daemon owns a device, `PreflightRefused` when one is not there or kept out.
         """
-        gpus = self._gpus(campaign.document["gpus"])
+        chosen = self._gpus(campaign.document["gpus"])
+        refuse_too_few([spec], chosen, self._why_no_gpu)
+        gpus = used_gpus(spec, chosen)
+        held = tuple(gpu for gpu in chosen if gpu not in gpus)
         executor = self._executor(campaign.executor)
         lane = self._lane
         if lane is not None and not lane.closed:
-            if lane.gpus == gpus and lane.executor is executor:
+            if (lane.gpus, lane.held) == (gpus, held) and lane.executor is executor:
                 return lane
             lane.close("another lane is due")
-        self._lane = self._open_lane(gpus, executor)
+        self._lane = self._open_lane(gpus, held, executor)
         return self._lane
 
-    def _open_lane(self, gpus: tuple[str, ...], executor: Executor) -> Lane:
+    def _open_lane(self, gpus: tuple[str, ...], held: tuple[str, ...], executor: Executor) -> Lane:
         name = "-".join(["gpu", *(uuid[-8:] for uuid in gpus)]) if gpus else "cpu"
         no_sensors = NoSensors(self._why_no_gpu or "the campaign uses no GPU", self._clock.monotonic_ns)
-        lane = Lane(name, gpus, self._store, self._clock, executor, no_sensors, self._boot_id)
+        lane = Lane(name, gpus, self._store, self._clock, executor, no_sensors, self._boot_id, held)
         lane.lock(self._settings.lock_dir)
         lane.host_meters = HostMeters(self._settings.country, region=self._settings.region)
         lane.host_meters.start()
@@ -126,7 +134,7 @@ class Host:
             raise PreflightRefused(f"the GPU sampler does not start: {error}") from error
         except GpuLostError as error:
             raise RunFailed("gpu_lost", str(error)) from error
-        return GpuInstruments(sampler, lane.gpus, watched, self._clock)
+        return GpuInstruments(sampler, lane.gpus, watched, self._clock, floors_b=self._memory_floors_b)
 
     def _executor(self, name: str) -> Executor:
         if name not in self._executors:

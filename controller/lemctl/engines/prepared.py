@@ -25,6 +25,7 @@ from lem_runner.prompts import (
 )
 from lem_runner.protocol import canonical_json
 from lemctl.engines.backends import BACKENDS
+from lemctl.engines.folders import folders_named, is_inside
 from lemctl.engines.traces import trace_of, trace_path
 from lemctl.errors import RunFailed
 
@@ -213,11 +214,29 @@ def missing(plan: Plan, settings: Settings, executor: str) -> list[Missing]:
             for prompts in wanted
             if not is_prepared(prompt_path(prompts, tokenizer, settings))
         ]
+    gaps += _missing_folders(plan, settings, executor)
     gaps += [
         Missing("trace", f"file:{trace['name']}")
         for trace in traces_of(plan)
         if not trace_path(trace, settings.paths.prompts).exists()
     ]
+    return gaps
+
+
+def _missing_folders(plan: Plan, settings: Settings, executor: str) -> list[Missing]:
+    """Folders that engine parameters name and that are not there, or that containers cannot read."""
+    gaps = []
+    for name in dict.fromkeys(name for one in plan.experiments for name in folders_named(one.spec["engine"])):
+        folder = settings.models / name
+        if not is_inside(name):
+            gaps.append(
+                Missing("model", f"path:{name} (it leaves {settings.models})", f"cp -r YOUR_FOLDER {settings.models}")
+            )
+        elif not folder.is_dir():
+            gaps.append(Missing("model", f"path:{name} (no folder {folder})", f"cp -r YOUR_FOLDER {folder}"))
+        elif executor == "docker" and (file := _closed_file(folder, settings)) is not None:
+            what = f"path:{name} ({file} is not readable by the user of containers)"
+            gaps.append(Missing("model", what, f"chmod -R a+rX {folder}"))
     return gaps
 
 

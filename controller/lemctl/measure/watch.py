@@ -175,14 +175,16 @@ class SamplerProcess:
         with self._news:
             return self._series.get(gpu, GpuSeries()).copy()
 
-    def wait_until(self, t_mono_ns: int, timeout_s: float) -> bool:
+    def wait_until(self, t_mono_ns: int, timeout_s: float, *, watched: bool = False) -> bool:
         """Wait until every GPU of the run has been read after a time; False where the timeout came first.
 
-        Raises what `check` raises.
+        `watched`: those that are only watched, instead. Raises what `check` raises.
         """
 
+        gpus = self._watched if watched else self._gpus
+
         def is_reached() -> bool:
-            return all(self._reached_ns.get(gpu, 0) > t_mono_ns for gpu in self._gpus)
+            return all(self._reached_ns.get(gpu, 0) > t_mono_ns for gpu in gpus)
 
         with self._news:
             self._news.wait_for(lambda: self._trouble is not None or is_reached(), timeout_s)

@@ -122,7 +122,7 @@ def _daemon(store: Store, clock: SimulatedClock, rng: random.Random, faults: boo
     instruments = SimulatedInstruments(gpu, clock, SimulatedSampler(gpu, store, boot_id, sample_s))
     lane = Lane("gpu-simulated", (GPU,), store, clock, executor, instruments, boot_id)
 
-    def lane_for(campaign: Campaign) -> Lane:  # noqa: ARG001
+    def lane_for(campaign: Campaign, spec: dict[str, Any]) -> Lane:  # noqa: ARG001
         return lane
 
     def locate(spec: dict[str, Any]) -> _Nowhere:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lemctl.daemon.gpu_choice import must_know_gpus, refuse_too_few
+from lemctl.daemon.gpu_choice import must_know_gpus, refuse_too_few, used_gpus
 from lemctl.daemon.specs import gpus_of
 from lemctl.errors import PreflightRefused
 
@@ -40,3 +40,13 @@ def test_the_host_is_asked_for_its_gpus_only_where_that_matters() -> None:
     assert not must_know_gpus([spec("replay"), spec("pytorch")])
     assert must_know_gpus([spec("replay"), spec("tensorrt")])
     assert must_know_gpus([spec("vllm", tensor_parallel=2)])
+
+
+def test_a_run_uses_as_many_of_the_campaign_s_gpus_as_its_degrees_span() -> None:
+    chosen = ("GPU-a", "GPU-b", "GPU-c", "GPU-d")
+    assert used_gpus(spec("pytorch"), chosen) == ("GPU-a",)
+    assert used_gpus(spec("pytorch", tensor_parallel=2), chosen) == ("GPU-a", "GPU-b")
+    assert used_gpus(spec("pytorch", tensor_parallel=2, data_parallel=2), chosen) == chosen
+    assert used_gpus(spec("pytorch", pipeline_parallel=3), chosen) == ("GPU-a", "GPU-b", "GPU-c")
+    assert used_gpus(spec("pytorch", device_map="auto"), chosen) == chosen
+    assert used_gpus(spec("pytorch", tensor_parallel=2), ()) == ()
