@@ -97,7 +97,7 @@ def bundle(
         bool, typer.Option("--include-suspect", help="Average SUSPECT results too. INVALID ones never are.")
     ] = False,
 ) -> None:
-    """A campaign for others to check: its database, file, digests, prompts, report, tables, plots, checksums."""
+    """A campaign for others to check: database, file, prompts, report, tables, plots, checksums."""
     from lemctl.report.bundle import BundleOptions, pack, write_bundle
     from lemctl.report.gather import gather_story
     from lemctl.report.page.build import Library
