@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,22 @@ def test_prefix_hits_are_counted_and_the_adapter_changes_the_text(
     assert result.effective["reported"]["engine"]["max_lora_rank"] == 16
     _, plain = run(session, spec_of(tmp_path, small, lengths=[100] * 3, batch_size=1, max_new_tokens=4))
     assert outputs(plain) != outputs(requests)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="a core for each worker")
+def test_two_workers_share_a_model(vllm_python: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # One memory node, so the engine has to be told which core is whose.
+    monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "0|1")
+    runner = open_session(tmp_path / "session", vllm_python)
+    try:
+        shape = ModelRef("random", "tiny-llama", config=vllm_sessions.SHAPE)
+        result, requests = run(runner, spec_of(tmp_path, shape, engine={"tensor_parallel_size": 2}))
+    finally:
+        runner.end()
+    assert result.effective["workers"] == 2
+    assert result.effective["reported"]["engine"]["tensor_parallel_size"] == 2
+    assert {record.tokens_out for record in requests} == {24}
 
 
 def test_a_random_model_has_dummy_weights_and_ngrams_are_drafted(new_session: RunnerProcess, tmp_path: Path) -> None:
