@@ -137,6 +137,9 @@ def test_effective_configuration_is_read_back(random_llama: RunnerProcess, tmp_p
     effective = result.effective
     assert effective["dtype"] == "float32"
     assert effective["devices"] == ["cpu"]
+    told = effective["reported"]
+    assert (told["engine"]["device"], told["engine"]["dtype"]) == ("cpu", "float32")
+    assert told["sampling"]["do_sample"] is False
     assert effective["attn_implementation"] == "sdpa"
     assert effective["weights_b"] == effective["parameters"] * 4
     # Embedding and LM head, two layers of q, k, v, o, gate, up, down and two norms, and the last norm.

@@ -234,7 +234,11 @@ def _given(settings: Mapping[str, Any], *names: str) -> dict[str, Any]:
 def told(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Those of the engine's parameters that the loaded model and torch tell of themselves."""
     read_back = ("dtype", "attn_implementation", "num_threads", "deterministic", "float32_matmul_precision")
-    return {name: facts[name] for name in read_back if name in facts}
+    found = {name: facts[name] for name in read_back if name in facts}
+    kinds = {name.partition(":")[0] for name in facts.get("devices", ())}
+    if facts.get("experts_implementation") is not None:
+        found["experts_implementation"] = facts["experts_implementation"]
+    return {**found, "device": kinds.pop()} if len(kinds) == 1 else found
 
 
 def model_facts(model: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from lem_runner import processes
 from lem_runner.backends import ConcurrentEngine, Decoding, Engine, Generated
 from lem_runner.backends import _transformers_generation as generation
 from lem_runner.backends import _transformers_loading as loading
-from lem_runner.backends._transformers_batching import Batcher, batching_parameters, request_limit
+from lem_runner.backends._transformers_batching import PREFIX, Batcher, batching_parameters, request_limit
 from lem_runner.backends._transformers_parameters import ENGINE_PARAMETERS
 from lem_runner.backends._transformers_ranks import Ranks, join, whole
 from lem_runner.failures import BadRequestError
@@ -250,7 +250,8 @@ class TransformersEngine(ConcurrentEngine):
             facts["generation"] = generation.in_force(self._config)
             told = generation.told(facts["generation"], told["engine"])
         if self._batcher is not None:
-            facts["continuous_batching"] = self._batcher.in_force()
+            facts["continuous_batching"] = batching = self._batcher.in_force()
+            told["engine"] |= {f"{PREFIX}{name}": value for name, value in batching.items()}
         return {**facts, "reported": told}
 
     def close(self) -> None:
