@@ -100,8 +100,13 @@ def test_deep_idle_that_moved_over_the_campaign_is_said_in_its_report(night: Nig
 
 @pytest.mark.slow
 def test_a_foreign_process_makes_the_window_contaminated(night: Night, host: NvmlStub) -> None:
+    night.add(
+        campaign_text(more=MORE.format(baseline="0s")).replace("decode_ms_per_token: 1.0", "decode_ms_per_token: 20.0")
+    )
+    night.begin()
+    night.wait_until_under_way()
     host.gpu().set_processes(1)
-    run(night)
+    night.wait_for(lambda: night.campaign() in ("Finished", "Paused"), "the campaign's end", 60)
     ((outcome, fault, verdict, message),) = night.rows("SELECT outcome, fault, verdict, message FROM attempts")
     assert (outcome, fault, verdict) == ("failed", "contaminated", "INVALID")
     assert "other processes used the GPU: 1 (" in message

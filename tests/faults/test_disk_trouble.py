@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lemctl.store.database import Store
+from lemctl.store.database import SCHEMA_VERSION, Store
 from night import Night, campaign_text
 
 needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace makes the faults")
@@ -21,7 +22,7 @@ _COMMITS = """
 import sys, pathlib
 from lemctl.errors import CannotGoOn
 from lemctl.paths import Home
-from lemctl.store.database import Store
+from lemctl.store.database import SCHEMA_VERSION, Store
 done = 0
 with Store.open(Home(pathlib.Path(sys.argv[1])), "write") as store:
     try:
@@ -164,6 +165,19 @@ def test_a_damaged_database_is_refused_by_the_daemon_with_its_backup(night: Nigh
     assert str(backup) in said
     assert night.home.database.read_bytes() == before
     assert "Traceback" not in said
+
+
+def test_a_newer_database_is_refused_by_the_daemon_and_left_untouched(night: Night) -> None:
+    night.add(campaign_text())
+    with sqlite3.connect(night.home.database) as connection:
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    connection.close()
+    before = night.home.database.read_bytes()
+    assert night.begin().wait(30) == 4
+    said = (night.home.logs / "daemon.out").read_text()
+    assert f"has schema {SCHEMA_VERSION + 1}, this lemctl knows {SCHEMA_VERSION}: use the newer lemctl" in said
+    assert "Traceback" not in said
+    assert night.home.database.read_bytes() == before
 
 
 def test_a_kill_in_the_middle_of_a_write_leaves_a_whole_database(night: Night) -> None:

@@ -179,6 +179,20 @@ def test_a_runner_killed_between_runs_fails_no_run(night: Night) -> None:
     night.audit()
 
 
+def test_a_runner_that_is_asked_to_end_from_outside_fails_its_attempt_and_the_campaign_goes_on(night: Night) -> None:
+    """SIGTERM by somebody else: it ends its engine and says goodbye, without a result."""
+    night.add(LONG.replace("timeouts: {silence: 2s}", ""))
+    night.begin()
+    night.wait_until_under_way()
+    os.kill(night.runner_pid(), signal.SIGTERM)
+    night.wait_for(lambda: len(night.attempts()) == 2, "second attempt")
+    night.end()
+    outcome, fault, message = night.attempts()[0]
+    assert (outcome, fault) == ("failed", "bad_result")
+    assert message == "the runner ended without a result"
+    night.audit()
+
+
 @pytest.mark.slow
 def test_no_progress_is_timed_out_although_the_runner_says_it_lives(night: Night) -> None:
     """`alive` comes every 5 s and counts; a hang in native code that lets other threads run moves no counter."""

@@ -144,6 +144,13 @@ class GpuInstruments:
         self.sampler.end_record()
         self._asked(lambda: self.sampler.set_rate("idle"))
 
+    def obstacle(self) -> str | None:
+        """Processes of others: a window beside them would be INVALID, and waiting for them costs no retry."""
+        strangers = self._asked(self.sampler.strangers)
+        if strangers is None:
+            return "the first look at who uses the GPU"
+        return f"other processes use the GPU: {', '.join(strangers)}" if strangers else None
+
     def memory_obstacle(self, wait: Callable[[float], None], patience_s: float = 30.0) -> str | None:
         """Wait until the GPUs' memory is back where it was before the first engine; why not, when it is not."""
         waited_s = 0.0

@@ -106,6 +106,10 @@ class Instruments(Protocol):
         """Nothing is measured for a while."""
         ...
 
+    def obstacle(self) -> str | None:
+        """Who else uses the device, so that no run should begin; None when nobody does. Never waits."""
+        ...
+
     def memory_obstacle(self, wait: Callable[[float], None]) -> str | None:
         """After an engine's end: why the device is not free again, None when it is."""
         ...
@@ -160,6 +164,10 @@ class NoSensors:
 
     def rest(self) -> None:
         """Nothing to slow down."""
+
+    def obstacle(self) -> str | None:
+        """Nobody sees who does."""
+        return None
 
     def memory_obstacle(self, wait: Callable[[float], None]) -> str | None:  # noqa: ARG002
         """A process that has ended has freed its memory."""

@@ -23,6 +23,7 @@ from lemctl.daemon.breaker import judge_campaign
 from lemctl.daemon.deep_idle import close_campaign, is_closing_due
 from lemctl.daemon.disk import Boundless, Disk
 from lemctl.daemon.experiment import World, run_experiment
+from lemctl.daemon.instruments import MetersFailed
 from lemctl.daemon.lanes import Lane
 from lemctl.daemon.obey import UnderWay, obey
 from lemctl.daemon.recovery import interrupt_all
@@ -279,9 +280,14 @@ class Daemon:
             if (lack := self.disk.lack(executor.disks())) is not None:
                 return self._tell_of_disk(campaign, lack)
             self._told_of_disk.clear()
-            return None
+            return self.lane.instruments.obstacle()
         except Locked as locked:
             return f"the device of {campaign.label}: {locked}"
+        except MetersFailed as failed:  # new ones at the next look
+            if self.lane is not None:
+                self.lane.close(f"{failed.kind}: {failed.message}")
+                self.lane = None
+            return f"{campaign.label}: {failed}"
         except (PersonsMistake, RunFailed) as refused:
             return f"{campaign.label}: {refused}"
 

@@ -91,6 +91,7 @@ class SamplerProcess:
         self._stopping = False
         self._reached_ns: dict[str, int] = {}
         self._latest: dict[str, Reading] = {}
+        self._users: dict[str, list[GpuProcess]] = {}
         self._series: dict[str, GpuSeries] = {}
 
     def __enter__(self) -> SamplerProcess:
@@ -152,6 +153,22 @@ class SamplerProcess:
         self.check()
         with self._news:
             return {gpu: reading for gpu, reading in self._latest.items() if gpu in self._gpus}
+
+    def strangers(self) -> list[str] | None:
+        """Processes on the GPUs of the run that are not of it and live, as last seen; None before the first look.
+
+        Raises what `check` raises.
+        """
+        self.check()
+        with self._news:
+            if any(gpu not in self._users for gpu in self._gpus):
+                return None
+            seen = [(gpu, process.pid) for gpu in self._gpus for process in self._users[gpu]]
+        return [
+            f"{pid} ({self.process_names.get(pid, 'unknown')}) on {gpu}"
+            for gpu, pid in seen
+            if Path(f"/proc/{pid}").exists() and not self._owns(pid)
+        ]
 
     def check(self) -> None:
         """Raises GpuLostError or SamplerFailedError where the sampling has ended; else does nothing."""
@@ -321,6 +338,7 @@ class SamplerProcess:
                 self.process_names[process.pid] = _name_of(process.pid)
             if process.pid not in self.own_pids and self._owns(process.pid):
                 self.own_pids.add(process.pid)
+        self._users[gpu] = found or []
         if gpu in self._series:
             self._series[gpu].processes.append((t_ns, found))
         return Sample(gpu, "slow", t_ns, {"processes": told})

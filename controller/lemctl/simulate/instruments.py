@@ -82,6 +82,10 @@ class SimulatedInstruments:
         """Nothing is measured for a while: one look a second."""
         self._sampler.set_rate("idle")
 
+    def obstacle(self) -> str | None:
+        """A computed device is ours alone."""
+        return None
+
     def memory_obstacle(self, wait: Callable[[float], None]) -> str | None:  # noqa: ARG002
         """Computed engines hold no memory."""
         return None
