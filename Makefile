@@ -41,7 +41,7 @@ docs-check: setup ## Fail when that documentation is stale
 	@.venv/bin/python -m lemctl.cli.docs --check
 
 bench: setup ## The benchmarks of lemctl itself
-	@for file in coverage daemon gate plan cli html runner sampler loads watch; do [ ! -f bench/$$file.py ] || echo "bench/$$file.py"; done | while read -r file; do .venv/bin/python "$$file" || exit 1; done
+	@for file in coverage daemon gate plan cli html runner token_times sampler loads watch; do [ ! -f bench/$$file.py ] || echo "bench/$$file.py"; done | while read -r file; do .venv/bin/python "$$file" || exit 1; done
 
 soak: setup ## Thirty simulated nights with random faults
 	@PYTHONPATH=tests .venv/bin/python tests/soak.py $(SOAK_ARGS)

@@ -78,3 +78,19 @@ def test_every_engine_parameter_of_the_catalogue_reaches_the_library_or_is_refus
             assert rows[name]["refused"] in told, name
         elif name not in BY_THE_RUNNER:
             assert told == value, name
+
+
+#: What a runner does before it is told to load: the module is imported, the contract's questions are answered.
+BEFORE_A_LOAD = """
+import sys
+from lem_runner import backends
+from lem_runner.identity import hello
+backend = backends.load("pytorch")
+told = (backend.OWNS_CUDA, backend.LOADS, hello()["backends"])
+backend.open()
+print(sorted({"torch", "transformers", "peft", "accelerate"} & set(sys.modules)), backend.OWNS_CUDA)
+"""
+
+
+def test_nothing_of_the_engine_is_imported_before_a_load(engine_python: str) -> None:
+    assert _run(engine_python, "-c", BEFORE_A_LOAD).strip() == "[] torch"
