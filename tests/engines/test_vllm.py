@@ -162,7 +162,7 @@ def test_a_cancel_drops_what_is_in_flight(session: RunnerProcess, small: Path, t
 def test_prefix_hits_are_counted_and_the_adapter_changes_the_text(
     new_session: RunnerProcess, session: RunnerProcess, small: Path, tmp_path: Path
 ) -> None:
-    engine = {"enable_prefix_caching": True, "block_size": 32, "adapter": "path:adapter"}
+    engine = {"enable_prefix_caching": True, "block_size": 32, "adapter": str(small.parent / "adapter")}
     spec = spec_of(
         tmp_path, small, engine=engine, lengths=[100] * 3, batch_size=1, max_new_tokens=4, warmup=Warmup("one_batch")
     )

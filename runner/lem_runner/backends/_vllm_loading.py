@@ -84,12 +84,12 @@ def engine_arguments(ref: ModelRef, files: ModelFiles, settings: Mapping[str, An
         chosen["load_format"] = "dummy"
     # A draft model lies where the model does; methods without one name none.
     if "spec_model" in chosen:
-        chosen["spec_model"] = str(folder_of(ref, chosen["spec_model"], "spec_model"))
+        chosen["spec_model"] = str(folder_of(chosen["spec_model"], "spec_model"))
     speculation = chosen.get("speculative_config", {})
     if "model" in speculation:
         chosen["speculative_config"] = {
             **speculation,
-            "model": str(folder_of(ref, speculation["model"], "speculative_config")),
+            "model": str(folder_of(speculation["model"], "speculative_config")),
         }
     return {
         **parameters.library_values(chosen),
@@ -106,10 +106,11 @@ def engine_arguments(ref: ModelRef, files: ModelFiles, settings: Mapping[str, An
     }
 
 
-def folder_of(ref: ModelRef, value: str, parameter: str) -> Path:
-    """The folder that an engine parameter names: a path as the runner sees it, or `path:NAME` beside the model's."""
-    name = value.removeprefix("path:")
-    folder = Path(ref.path or "").parent / name if value.startswith("path:") else Path(value)
+def folder_of(path: str, parameter: str) -> Path:
+    """The folder that an engine parameter names, as the runner sees it; a name on a hub is none."""
+    folder = Path(path)
     if not folder.is_dir():
-        raise BadRequestError(f"engine parameter {parameter!r}: no folder {folder}")
+        raise BadRequestError(
+            f"engine parameter {parameter!r}: no folder {folder}; write path:NAME in the model folder"
+        )
     return folder

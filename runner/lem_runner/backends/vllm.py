@@ -76,7 +76,7 @@ class VllmEngine(ConcurrentEngine):
             loading.prepare_cpu(self._settings)
             self._files = loading.read_model(spec.model, self._scratch)
             arguments = loading.engine_arguments(spec.model, self._files, self._settings)
-            self._adapter = self._find_adapter(spec)
+            self._adapter = self._find_adapter()
             self._llm = self._start(arguments)
         threading.Thread(target=self._loop.run_forever, name="vllm", daemon=True).start()
         dtype = facts.dtype_name(self._llm.model_config.dtype)
@@ -93,11 +93,11 @@ class VllmEngine(ConcurrentEngine):
                 raise self._faults.lost(error) from error
             raise
 
-    def _find_adapter(self, spec: RunSpec) -> Any:
+    def _find_adapter(self) -> Any:
         value = self._settings["adapter"]
         if value is None:
             return None
-        folder = loading.folder_of(spec.model, value, "adapter")
+        folder = loading.folder_of(value, "adapter")
         from vllm.lora.request import LoRARequest
 
         return LoRARequest(folder.name, 1, str(folder))
