@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from lem_runner.protocol import (
     EVENTS_FILE,
+    LEASE_FILE,
     AttemptResult,
     Command,
     Event,
@@ -96,7 +97,11 @@ class RunnerProcess:
         self.process.stdin.flush()
 
     def run(self, attempt: str, spec: RunSpec, ceiling_s: float = CEILING_S) -> Event:
-        """`run`, then `go`, then what ended the attempt: its result or its error."""
+        """`run`, then `go`, then what ended the attempt: its result or its error.
+
+        The lease is kept, as the controller keeps it: a session that many tests share outlives its limit.
+        """
+        (self.folder / LEASE_FILE).touch()
         self.send("run", attempt, spec)
         event = self.wait_for(("loaded", "error"), attempt, ceiling_s)
         if event.type == "error":
