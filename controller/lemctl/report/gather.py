@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from lemctl.judge.drift import find_drift
@@ -15,7 +16,7 @@ from lemctl.report.document import Report
 from lemctl.report.evidence import covariates, distributions, measured_runs
 from lemctl.report.lengths import INPUTS, fit_results
 from lemctl.report.story import Story
-from lemctl.report.traces import read_traces
+from lemctl.report.traces import Trace, read_traces
 from lemctl.store.database import Store
 from lemctl.store.queries import campaign_document, find_campaign
 from lemctl.store.read_comparison import Selection, measurements
@@ -28,7 +29,7 @@ from lemctl.store.read_results import (
     suspicions,
 )
 from lemctl.store.read_status import faults
-from lemctl.store.read_traces import measured_attempts
+from lemctl.store.read_traces import MeasuredAttempt, measured_attempts
 from lemctl.store.works import read_outputs
 
 
@@ -41,16 +42,28 @@ def gather_story(
     factors: Factors | None = None,
 ) -> Story:
     """A campaign with everything that the page shows. Raises `NotFound`."""
-    report, results = _read(store, name, every=True, in_depth=False, include_suspect=include_suspect, factors=factors)
-    attempts = measured_attempts(store.connection, report.campaign.id)
-    runs = measured_runs(results, attempts, include_suspect=include_suspect)
-    return Story(
-        report=report,
-        runs=runs,
-        traces=read_traces(store, attempts) if with_traces else [],
-        distributions=distributions(runs),
-        covariates=covariates(runs),
-    )
+    attempts = measured_attempts(store.connection, find_campaign(store.connection, name).id)
+    with ThreadPoolExecutor(1) as pool:
+        # The samples are taken apart by SQLite, outside Python's lock, while the figures are averaged here.
+        reading = pool.submit(_traces, store, attempts if with_traces else [])
+        report, results = _read(
+            store, name, every=True, in_depth=False, include_suspect=include_suspect, factors=factors
+        )
+        runs = measured_runs(results, attempts, include_suspect=include_suspect)
+        return Story(
+            report=report,
+            runs=runs,
+            distributions=distributions(runs),
+            covariates=covariates(runs),
+            traces=reading.result(),
+        )
+
+
+def _traces(store: Store, attempts: list[MeasuredAttempt]) -> list[Trace]:
+    try:
+        return read_traces(store, attempts) if attempts else []
+    finally:
+        store.leave_thread()
 
 
 def gather_report(
