@@ -106,6 +106,7 @@ def report_schema() -> Schema:
             "lengths": _list({"type": "object"}, "What prompts and outputs cost: the regression by backend and model."),
             "factors": _is("object", "What a kWh costs, where that was given.", may_lack=True),
             "drift": _is("object", "Of deep idle from the campaign's start to its end.", may_lack=True),
+            "suspicions": _list({"type": "object"}, "Why results are SUSPECT, with how many runs each concerns."),
             "configuration": _list({"type": "object"}, "Where an engine did something else than it was asked."),
             "failures": _list({"type": "object"}, "Failed runs by kind, with one to look at."),
             "database": _is("string", "The file that was read."),
