@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from lemctl.engines.containers import Containers
-from lemctl.engines.containers import _cgroup_oom_kills as cgroup_oom_kills
 from lemctl.engines.errors import EngineUnavailable
+from lemctl.engines.processes import cgroup_oom_kills
 from night import Night, campaign_text
 
 ROOT = Path(__file__).parents[2]

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lemctl.engines.errors import ContainerFault, ContainerGone, EngineUnavailable, ImageMissing
+from lemctl.engines.processes import cgroup_oom_kills
 
 if TYPE_CHECKING:
     from python_on_whales import Container, DockerClient
@@ -216,7 +217,7 @@ class Containers:
         None when the container does not run, or its cgroup is not readable here (an engine on another host).
         """
         pid = self.inspect(container_id).pid
-        return None if pid is None else _cgroup_oom_kills(pid)
+        return None if pid is None else cgroup_oom_kills(pid)
 
     def image_facts(self, ref: str) -> ImageFacts | None:
         """The image of that name, None when the engine's store has none. Nothing is pulled."""
@@ -287,25 +288,6 @@ def _facts(container: Container) -> ContainerFacts:
         health=state.health.status if state.health else None,
         pid=state.pid if running and state.pid else None,
     )
-
-
-def _cgroup_oom_kills(pid: int, cgroup_root: Path = Path("/sys/fs/cgroup"), proc: Path = Path("/proc")) -> int | None:
-    """The `oom_kill` counter of the process' memory cgroup, in version 2 or 1 of the kernel's interface."""
-    try:
-        for line in (proc / str(pid) / "cgroup").read_text().splitlines():
-            _, controllers, path = line.split(":", 2)
-            if controllers == "":
-                counters = cgroup_root / path.lstrip("/") / "memory.events"
-            elif "memory" in controllers.split(","):
-                counters = cgroup_root / "memory" / path.lstrip("/") / "memory.oom_control"
-            else:
-                continue
-            if counters.exists():
-                pairs = (entry.split() for entry in counters.read_text().splitlines())
-                return next((int(pair[1]) for pair in pairs if pair[0] == "oom_kill"), None)
-    except OSError:  # the process ended in between
-        return None
-    return None
 
 
 @contextmanager

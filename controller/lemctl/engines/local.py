@@ -16,7 +16,7 @@ from pathlib import Path
 
 from lem_runner.protocol import EXIT_IO, EXIT_ORPHANED, STDERR_FILE, STDOUT_FILE
 from lemctl.engines.logs import CappedLog
-from lemctl.engines.processes import SESSION_VARIABLE, kill_processes, processes_on
+from lemctl.engines.processes import SESSION_VARIABLE, cgroup_oom_kills, kill_processes, processes_on
 from lemctl.engines.session import Death
 from lemctl.errors import RunFailed
 
@@ -182,7 +182,11 @@ def _signal_name(number: int) -> str:
 
 
 def _oom_kills() -> int | None:
-    """The kernel's count of processes ended for want of memory; None where it does not tell."""
+    """The kernel's count of processes ended for want of memory: in our own control group where there is one, because
+    what others run out of is nothing of ours; else on the whole host. None where it does not tell."""
+    own = cgroup_oom_kills(os.getpid())
+    if own is not None:
+        return own
     try:
         for line in Path("/proc/vmstat").read_text().splitlines():
             if line.startswith("oom_kill "):
