@@ -319,6 +319,7 @@ FAULTS: tuple[tuple[str, tuple[Row, ...]], ...] = (
                 "hub unreachable, slow, refusing",
                 "one line each; what was fetched is kept; nothing half is used",
                 (
+                    "tests/engines/test_hub_trouble.py::test_a_hub_in_trouble_is_one_line_soon_and_leaves_no_model",
                     "tests/unit/runner/test_hub.py::test_each_refusal_of_the_hub_is_one_line_that_says_what_to_do",
                     "tests/unit/runner/test_hub.py::test_a_broken_fetch_leaves_no_model_and_goes_on_where_it_stopped",
                 ),
