@@ -21,6 +21,8 @@ model = transformers.AutoModelForCausalLM.from_pretrained("/lem/models/tiny")
 with torch.inference_mode():
     print(model.generate(torch.tensor([[5, 6, 7]]), max_new_tokens=3, min_new_tokens=3, do_sample=False).shape[1])
 print(torch.__version__)
+import bitsandbytes, optimum.quanto, pathlib, peft, shutil, sysconfig
+print(shutil.which("c++") is not None and pathlib.Path(sysconfig.get_path("include"), "Python.h").exists())
 """
 
 
@@ -38,7 +40,8 @@ def test_a_model_generates_in_the_hardened_container(engine: Containers, spec: C
     command = engine.exec_command(pytorch, [backend.interpreter, "-c", WORK])
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    tokens, version = done.stdout.split()
+    tokens, version, compiles = done.stdout.split()
     assert tokens == "6"
     pinned = (ROOT / "images" / "pytorch" / "requirements.cpu.txt").read_text()
     assert f"torch=={version}" in pinned
+    assert compiles == "True", "torch.compile and quantised caches need a compiler and Python's headers"
