@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "nvml_stub"))
+
 from lemctl.cli.main import run
 from night import Night
+from nvml_stub import NvmlStub
 from standin.interpreter import build_driver, write_interpreter, write_model
+
+pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc to build the drivers' stand-ins")
 
 CAMPAIGN = """
 name: configured
@@ -26,7 +33,9 @@ tensorrt: {engine: {stream_interval: 1}}
 
 @pytest.fixture
 def tensorrt(night: Night, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Night:
-    """A night whose tensorrt interpreter has the stand-in; its model runs in bfloat16 whatever is asked."""
+    """A night on a host with a model GPU, whose tensorrt interpreter has the stand-in; its model runs in bfloat16
+    whatever is asked."""
+    night.environment |= NvmlStub(tmp_path).host_environment()
     folder = tmp_path / "cuda"
     folder.mkdir()
     python = write_interpreter(tmp_path / "python", build_driver(folder))
