@@ -26,6 +26,8 @@ from lemctl.settings import Settings
 #: Root does not run engines: its containers get this user, and the session folder with it.
 NOBODY = 65532
 KILL_TIMEOUT_S = 10.0
+#: A container that dies with its runner is given so long to be seen dead.
+DYING_S = 3.0
 #: An engine that does not answer is asked again after so long.
 ASK_AGAIN_S = 3.0
 _MOUNT = "/lem"
@@ -265,15 +267,21 @@ class DockerRunner:
             self._on_unclean()
 
     def _cause(self, code: int) -> Death:
-        try:
-            facts = self._containers.inspect(self._container_id)
-        except ContainerFault as error:
-            return Death("infra", f"the runner was lost: {error.message}")
-        if facts.oom_killed:
-            return Death("oom_host", "the container was out of memory")
-        if not facts.is_running:
-            return Death("infra", f"the container stopped under the runner (exit code {facts.exit_code})")
-        oom = self._oom_kills()
+        until = time.monotonic() + DYING_S
+        while True:
+            try:
+                facts = self._containers.inspect(self._container_id)
+            except ContainerFault as error:
+                return Death("infra", f"the runner was lost: {error.message}")
+            if facts.oom_killed:
+                return Death("oom_host", "the container was out of memory")
+            if not facts.is_running:
+                return Death("infra", f"the container stopped under the runner (exit code {facts.exit_code})")
+            oom = self._oom_kills()
+            # A container whose count cannot be read any more, though it could be, is dying: soon it tells of what.
+            if oom is not None or self._oom_before is None or time.monotonic() > until:
+                break
+            time.sleep(0.1)
         grew = oom is not None and self._oom_before is not None and oom > self._oom_before
         if code == 255:
             return Death("infra", "the connection to the Docker engine was lost")
