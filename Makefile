@@ -5,7 +5,7 @@ PYTEST_ARGS ?=
 # The engines that have an image and an interpreter of their own.
 BACKENDS ?= pytorch vllm
 
-.PHONY: help setup gpu-check demo compare test test-fast lint format docs docs-check bench soak lock engine image engine-venv clean
+.PHONY: help setup gpu-check demo compare test test-fast lint format docs docs-check docs-site bench soak lock engine image engine-venv clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
@@ -39,6 +39,9 @@ docs: setup ## Generate the documentation of commands, campaign file and schema
 
 docs-check: setup ## Fail when that documentation is stale
 	@.venv/bin/python -m lemctl.cli.docs --check
+
+docs-site: setup ## Build the documentation as a site, with screens of a simulation, into build/site
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --quiet --strict
 
 bench: setup ## The benchmarks of lemctl itself
 	@for file in coverage daemon gate plan cli html runner token_times sampler loads watch; do [ ! -f bench/$$file.py ] || echo "bench/$$file.py"; done | while read -r file; do .venv/bin/python "$$file" || exit 1; done

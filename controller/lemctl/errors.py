@@ -15,7 +15,8 @@
         |-- StoreUnusable         corrupt, newer than this program, or on a network file system
         `-- DiskFull
 
-Foreign exceptions are translated at the edge that calls the library.
+Foreign exceptions are translated at the edge that calls the library. What a person cannot mend from the line alone
+names a place in the documentation, `anchor`; a kind of failure is an anchor by itself.
 """
 
 from __future__ import annotations
@@ -42,9 +43,19 @@ RETRIED: frozenset[FaultKind] = frozenset({"infra", "contaminated", "invalid", "
 #: Confirmed once by a second attempt; then the experiment's remaining cycles are skipped: they would fail alike.
 SKIPS_EXPERIMENT: frozenset[FaultKind] = frozenset({"oom_gpu", "bad_request"})
 
+#: A path and not an address: it is right in a checkout, in an installed package and on a host without a network.
+TROUBLESHOOTING = "docs/troubleshooting.md"
+
+
+def page(anchor: str) -> str:
+    """Where the documentation says more: `docs/troubleshooting.md#silent`. Every anchor is there: a test."""
+    return f"{TROUBLESHOOTING}#{anchor}"
+
 
 class LemctlError(Exception):
     """Root of the tree."""
+
+    anchor: str | None = None
 
 
 class PersonsMistake(LemctlError):
@@ -76,18 +87,21 @@ class PreflightRefused(PersonsMistake):
     """Something that the campaign needs is missing; the message names the command that mends it."""
 
     exit_code = 4
+    anchor = "exit-4"
 
 
 class Locked(PersonsMistake):
     """Another process holds what this one needs."""
 
     exit_code = 5
+    anchor = "exit-5"
 
 
 class NoDaemon(PersonsMistake):
     """No daemon runs on this state folder."""
 
     exit_code = 6
+    anchor = "exit-6"
 
 
 class NotFound(PersonsMistake):
@@ -100,6 +114,7 @@ class OutsideHours(PersonsMistake):
     """The campaign may not start runs at this hour."""
 
     exit_code = 75
+    anchor = "exit-75"
 
 
 class RunFailed(LemctlError):
@@ -134,6 +149,10 @@ class CannotGoOn(LemctlError):
 class StoreUnusable(CannotGoOn):
     """The database is corrupt, newer than this program, or on a network file system. It is left untouched."""
 
+    anchor = "database"
+
 
 class DiskFull(CannotGoOn):
     """No room to write the state."""
+
+    anchor = "disk-full"

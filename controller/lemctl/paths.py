@@ -86,7 +86,7 @@ def default_home() -> Path:
 
 
 def data_folder() -> Path:
-    """The folder with `compose.yaml`, `images` and `campaigns`: in the wheel `lemctl/data`, else the checkout."""
+    """With `compose.yaml`, `images`, `campaigns` and `docs`: in the wheel `lemctl/data`, else the checkout."""
     installed = Path(__file__).parent / "data"
     return installed if installed.is_dir() else Path(__file__).parents[2]
 
@@ -96,3 +96,13 @@ def runner_source() -> Path:
     import lem_runner
 
     return Path(lem_runner.__file__).parent
+
+
+def built_from() -> tuple[str, bool] | None:
+    """The commit that this package was built from and whether files differed from it; None in a checkout, and where the
+    build did not know."""
+    try:
+        commit, *more = (data_folder() / "COMMIT").read_text("utf-8").split()
+    except (OSError, ValueError):
+        return None
+    return commit, "modified" in more

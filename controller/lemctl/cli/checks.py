@@ -14,6 +14,7 @@ from lemctl.cli import checks_engine, checks_gpu, checks_host
 from lemctl.cli.finding import Check
 from lemctl.errors import LemctlError, PreflightRefused
 from lemctl.lines import size
+from lemctl.paths import data_folder
 from lemctl.settings import Settings
 
 OLDEST_PYTHON = (3, 11)
@@ -25,6 +26,7 @@ def all_checks(settings: Settings, executor: str) -> list[Check]:
     """Every check in order; `executor` is the one that must work."""
     return _found(
         [
+            _installation,
             *_needed(settings, executor),
             lambda: _database(settings),
             lambda: _daemon(settings),
@@ -47,7 +49,9 @@ def refuse_unfit(settings: Settings, executor: str) -> None:
     for check in _found(_needed(settings, executor)):
         if check.word == "FAIL":
             fix = f"; next: {check.fix}" if check.fix else ""
-            raise PreflightRefused(f"{check.name}: {check.detail}{fix} (`lemctl doctor` looks at everything)")
+            refused = PreflightRefused(f"{check.name}: {check.detail}{fix}; `lemctl doctor` looks at everything")
+            refused.anchor = check.anchor
+            raise refused
 
 
 def _needed(settings: Settings, executor: str) -> list[Look]:
@@ -75,6 +79,17 @@ def _python() -> Check:
     text = f"{platform.python_version()} at {sys.executable}"
     wanted = ".".join(map(str, OLDEST_PYTHON))
     return Check("python", sys.version_info >= OLDEST_PYTHON, text, f"install Python {wanted} or newer")
+
+
+def _installation() -> Check:
+    from lemctl.cli.main import version_line
+
+    data = data_folder()
+    detail = f"{version_line()}; campaigns and documentation in {data}"
+    lacks = [name for name in ("compose.yaml", "images", "campaigns") if not (data / name).exists()]
+    if lacks:
+        detail = f"{version_line()}: no {', '.join(lacks)} in {data}"
+    return Check("installation", not lacks, detail, "install lemctl anew: pipx reinstall lemctl")
 
 
 def _state_folder(settings: Settings) -> Check:

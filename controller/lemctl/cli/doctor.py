@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lemctl.cli.options import Executor, Json, new_app
 from lemctl.cli.terminal import Style, out, out_json, styled
+from lemctl.errors import page
 
 app = new_app("Check this machine, with a remedy for each fault.")
 
@@ -27,5 +28,5 @@ def doctor(json: Json = False, executor: Executor = None) -> int:
     for check in found:
         out(f"{styled(f'{check.word:<4}', _STYLES[check.word])}  {check.name:<{width}}  {check.detail}")
         if check.word != "OK" and check.fix:
-            out(f"      {'':<{width}}  fix: {check.fix}")
+            out(f"      {'':<{width}}  fix: {check.fix} ({page(check.anchor)})")
     return code

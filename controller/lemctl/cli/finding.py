@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from lemctl.errors import page
+
+#: Checks of several things under one heading: `image vllm`, `disk of docker`.
+_FAMILIES = ("caution", "disk", "engine", "image")
+
 
 @dataclass(frozen=True)
 class Check:
@@ -21,6 +26,18 @@ class Check:
         """What stands before it."""
         return "OK" if self.is_ok else "FAIL" if self.is_needed else "NOTE"
 
+    @property
+    def anchor(self) -> str:
+        """Where the page of troubles says more of it."""
+        first, *_ = words = self.name.lower().split()
+        return f"check-{first if first in _FAMILIES else '-'.join(words)}"
+
     def to_json(self) -> dict[str, Any]:
         """As plain JSON types."""
-        return {"name": self.name, "result": self.word, "detail": self.detail, "fix": self.fix or None}
+        return {
+            "name": self.name,
+            "result": self.word,
+            "detail": self.detail,
+            "fix": self.fix or None,
+            "page": page(self.anchor),
+        }

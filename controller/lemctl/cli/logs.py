@@ -12,7 +12,7 @@ import typer
 from lemctl.cli.options import Json, new_app
 from lemctl.cli.state import home, open_store
 from lemctl.cli.terminal import out, out_json, say
-from lemctl.errors import NotFound
+from lemctl.errors import NotFound, page
 from lemctl.paths import Home
 from lemctl.store.database import Store
 from lemctl.store.queries import UNFINISHED
@@ -117,4 +117,6 @@ def _ending(place: dict[str, Any]) -> str:
         lines.append(place["message"])
     if place["detail"]:
         lines.append(place["detail"].rstrip())
+    if place["fault"]:
+        lines.append(f"more: {page(place['fault'])}")
     return "\n".join(lines)

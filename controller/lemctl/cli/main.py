@@ -142,7 +142,7 @@ def overview() -> str:
         "  --home DIR            State folder, before the command. [default: $LEM_HOME]",
         "  -q, --quiet           Print results and errors only. Anywhere on the line.",
         "  -v, --verbose         Show tracebacks of internal errors. Anywhere on the line.",
-        "  --version             Version, and the commit when run from a checkout.",
+        "  --version             Version, and the commit that it is of.",
         "  --show-completion     Shell completion to copy; --install-completion installs it.",
         "  -h, --help            This text.",
         "",
@@ -154,7 +154,7 @@ def overview() -> str:
 
 
 def version_line() -> str:
-    """`lemctl 0.1.0`, with commit and `dirty` when the package lies in a git checkout of its own."""
+    """`lemctl 0.1.0`, with its commit, and `modified` where files differed from it."""
     from lemctl import __version__
     from lemctl.cli.checkout import commit
 

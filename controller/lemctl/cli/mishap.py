@@ -12,7 +12,7 @@ from pathlib import Path
 from typer import Abort, Exit
 from typer.exceptions import TyperException
 
-from lemctl.errors import CannotGoOn, LemctlError, PersonsMistake
+from lemctl.errors import CannotGoOn, LemctlError, PersonsMistake, page
 from lemctl.paths import default_home
 from lemctl.redact import redact
 
@@ -20,7 +20,7 @@ from lemctl.redact import redact
 def explain(error: Exception, is_verbose: bool) -> int:
     """Print what went wrong; returns the exit code."""
     if isinstance(error, PersonsMistake | CannotGoOn):
-        _print(str(error))
+        _print(str(error) + (f" ({page(error.anchor)})" if error.anchor else ""))
         return error.exit_code
     if isinstance(error, LemctlError):
         _print(str(error))
@@ -37,7 +37,7 @@ def explain(error: Exception, is_verbose: bool) -> int:
         traceback.print_exception(error)
     place = _keep_traceback(error)
     summary = (str(error).splitlines() or [""])[0]
-    _print(f"internal error: {type(error).__name__}: {summary}; the traceback is in {place}")
+    _print(f"internal error: {type(error).__name__}: {summary}; the traceback is in {place} ({page('exit-1')})")
     return 1
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lemctl.measure.readings import GpuFacts
+from lemctl.paths import built_from
 
 EnvironmentKind = Literal["host", "container", "project"]
 GIT_TIMEOUT_S = 10.0
@@ -99,15 +100,19 @@ def describe_container(
 
 
 def describe_project(version: str, folder: Path | None = None) -> Environment:
-    """This program: version, and where it runs from a checkout its commit and whether files differ from it."""
+    """This program: version, and the commit that it is of, with whether files differ from it."""
+    built = built_from() if folder is None else None
     here = folder or Path(__file__).resolve().parents[3]
     is_checkout = (here / ".git").exists() and (here / "pyproject.toml").exists()
     commit = _git(here, "rev-parse", "HEAD") if is_checkout else None
     changes = _git(here, "status", "--porcelain") if is_checkout else None
+    is_dirty = None if changes is None else bool(changes)
+    if built is not None:
+        commit, is_dirty = built
     stable = {
         "version": version,
         "commit": commit,
-        "dirty": None if changes is None else bool(changes),
+        "dirty": is_dirty,
         "python": platform.python_version(),
     }
     return Environment("project", stable)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from lemctl.errors import page
 from lemctl.lines import duration, plural
 from lemctl.report.columns import RUN_COLUMNS
 from lemctl.report.figures import ABSENT, axes_line
@@ -190,7 +191,7 @@ def _tail(status: Status) -> Iterator[str]:
         yield ""
         for place, fault in enumerate(status.faults[:3]):
             yield _row("" if place else "failed", f"{plural(fault.count, 'run')} {fault.fault}: {fault.message}")
-            yield _row("", f"see `lemctl logs {fault.newest_run}`")
+            yield _row("", f"see `lemctl logs {fault.newest_run}`, {page(fault.fault)}")
         yield _row("", f"again with `lemctl campaign retry {status.first.label} --failed`")
 
 

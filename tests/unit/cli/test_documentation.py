@@ -70,7 +70,7 @@ def test_what_the_readme_says_to_type_can_be_typed(tmp_path: Path, lemctl: Lemct
     file = tmp_path / "batch-night.yaml"
     file.write_text(text.partition("```yaml\n")[2].partition("```")[0])
     assert lemctl("config", "validate", str(file)).code == 0
-    verbs = set(re.findall(r"lemctl ((?:campaign|images) [a-z]+|status|report)", text))
+    verbs = set(re.findall(r"lemctl ((?:campaign|images|results) [a-z]+|status|report)", text))
     assert len(verbs) >= 5
     for words in verbs:
         assert lemctl(*words.split(), "--help").code == 0

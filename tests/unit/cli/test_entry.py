@@ -96,7 +96,9 @@ def test_each_error_has_its_exit_code_and_one_line(
     error: Exception, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert explain(error, is_verbose=False) == code
-    assert capsys.readouterr().err == f"lemctl: {error}\n"
+    said = capsys.readouterr().err
+    assert said.startswith(f"lemctl: {error}")
+    assert len(said.splitlines()) == 1
 
 
 def test_an_internal_error_says_where_its_traceback_lies(
