@@ -9,19 +9,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import math
 import os
 import re
 import shutil
 import tempfile
+import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
+if TYPE_CHECKING:
+    from lemctl.campaign.plan import Plan
+    from lemctl.paths import Home
+
 SCREENS = "explanation/screens.md"
-WIDTH = 100
+WIDTH = 120
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 READY_MS = 60_000
 NO_BROWSER = "No Chromium was found when this site was built: the picture of the HTML report is missing."
@@ -38,6 +44,11 @@ sweep:
   workload.load.batch_size: [1, 4, 16]
 cycles: 3
 """
+
+#: What waits on the live screen, and the two minutes of its GPU.
+NEXT = CAMPAIGN.replace("evening", "night")
+HISTORY_S = 110
+COOLS_S = 60
 
 _captions: dict[str, str] = {}
 
@@ -87,19 +98,44 @@ def _pictures(folder: Path) -> dict[str, tuple[str, bytes]]:
     made = plan(loads(CAMPAIGN, catalogue_dir=data_folder() / "images"))
     with contextlib.redirect_stdout(io.StringIO()):
         run_campaign(made, CAMPAIGN, home, seed=4)
-    campaign = folder / "evening.yaml"
-    campaign.write_text(CAMPAIGN)
-    pictures = {
-        "plan.svg": ("`lemctl campaign plan`", _screen("campaign", "plan", str(campaign))),
-        "status.svg": ("`lemctl status`", _screen("status")),
-        "report.svg": ("`lemctl report`", _screen("report", "evening")),
-        "watch.svg": ("`lemctl status --watch`", asyncio.run(_watch(home))),
-    }
+    (folder / "evening.yaml").write_text(CAMPAIGN)
+    with contextlib.chdir(folder):
+        pictures = {
+            "plan.svg": ("`lemctl campaign plan`", _screen("campaign", "plan", "evening.yaml")),
+            "status.svg": ("`lemctl status`", _screen("status")),
+            "report.svg": ("`lemctl report`", _screen("report", "evening")),
+            "run.svg": ("`lemctl results show`", _screen("results", "show", "1")),
+        }
+    _queue_another(home, plan(loads(NEXT, catalogue_dir=data_folder() / "images")))
+    pictures["watch.svg"] = ("`lemctl status --watch`", asyncio.run(_watch(home)))
     if (
         browser := next(filter(None, map(shutil.which, (os.environ.get("LEM_CHROMIUM", ""), *BROWSERS))), None)
     ) is not None:
         pictures["html.png"] = ("`lemctl report --html`", _html_report(folder / "report.html", browser))
     return pictures
+
+
+def _queue_another(home: Home, what: Plan) -> None:
+    """A campaign that waits for its daemon, and a GPU that cools: what the live screen is for."""
+    from lemctl.clock import SystemClock, boot_id
+    from lemctl.measure.readings import Sample
+    from lemctl.simulate.sampler import GPU
+    from lemctl.store import campaigns, samples
+    from lemctl.store.database import Store
+
+    now_ns = time.monotonic_ns()
+    rows = []
+    for age_s in range(HISTORY_S):
+        heat = math.exp((age_s - COOLS_S) / 20) if age_s < COOLS_S else 1.0
+        busy = 97 if age_s >= COOLS_S else 0
+        reading = {"power_mw": 6e4 + 5.9e5 * heat, "temp_c": 34 + round(30 * heat), "gpu_utilisation_pct": busy}
+        rows.append(Sample(GPU, "power", now_ns - age_s * 10**9, {**reading, "sm_clock_mhz": 1980 if busy else 345}))
+    with Store.open(home, "write") as store:
+        host = store.host_id()
+        with store.transaction() as tx:
+            campaigns.add_campaign(tx, what, NEXT, "simulate", SystemClock(), host, 0, None)
+            devices = {GPU: samples.know_device(tx, GPU, {"name": "Model GPU"})}
+        samples.add_samples(store, devices, boot_id(), rows[::-1])
 
 
 def _screen(*words: str) -> bytes:
@@ -113,11 +149,11 @@ def _screen(*words: str) -> bytes:
     with contextlib.redirect_stdout(said):
         assert run(words) == 0, words
     console = Console(record=True, width=WIDTH, file=io.StringIO())
-    console.print(Text(f"$ lemctl {' '.join(Path(word).name for word in words)}\n{said.getvalue()}"))
+    console.print(Text(f"$ lemctl {' '.join(words)}\n{said.getvalue()}"))
     return _local(console.export_svg(title="lemctl"))
 
 
-async def _watch(home: Any) -> bytes:
+async def _watch(home: Home) -> bytes:
     from lemctl.cli.watch.app import Watch
 
     app = Watch(home)

@@ -13,6 +13,9 @@ from command_line import Lemctl
 
 from lemctl.cli import docs
 from lemctl.cli.whole import whole_app
+from lemctl.judge.factors import FACTOR_METRICS
+from lemctl.judge.metrics import METRICS
+from lemctl.settings import Settings
 
 
 def commands(name: str, command: Any) -> Iterator[tuple[str, Any]]:
@@ -26,6 +29,8 @@ def commands(name: str, command: Any) -> Iterator[tuple[str, Any]]:
 
 
 REPO = Path(__file__).parents[3]
+#: A row of the metric table.
+ROW = r"^\| `(\w+)` \| ([^|]*) \| (.+) \|$"
 EVERY = dict(commands("lemctl", typer.main.get_command(whole_app())))
 
 
@@ -34,6 +39,7 @@ def test_every_command_and_option_is_documented(name: str) -> None:
     page = docs.cli_page()
     assert f"### `{name}`" in page
     section = page.split(f"### `{name}`\n", 1)[1].split("\n## ")[0].split("\n### ")[0]
+    assert EVERY[name].help, f"{name} has no help"
     for parameter in EVERY[name].params:
         for option in parameter.opts if parameter.param_type_name == "option" else ():
             assert f"`{option}`" in section
@@ -50,6 +56,21 @@ def test_a_page_that_differs_is_found_stale(tmp_path: Path) -> None:
     (tmp_path / "schema.md").write_text("old")
     (tmp_path / "metrics.md").unlink()
     assert docs.stale(tmp_path) == ["schema.md", "metrics.md"]
+
+
+def test_every_metric_has_a_row_with_unit_and_meaning() -> None:
+    rows = {name: (unit, meaning) for name, unit, meaning in re.findall(ROW, docs.metrics_page(), re.MULTILINE)}
+    for name, metric in {**METRICS, **FACTOR_METRICS}.items():
+        unit, meaning = rows[name]
+        assert unit == metric.unit, name
+        assert meaning.strip(), name
+
+
+def test_every_setting_has_a_row_with_its_meaning() -> None:
+    rows = re.findall(
+        r"^\| `LEM_[A-Z0-9_]+` \| `([a-z0-9_]+)` \| .* \| ([^|]+) \|$", docs.settings_page(), re.MULTILINE
+    )
+    assert {name for name, meaning in rows if meaning.strip()} == set(Settings.model_fields)
 
 
 def test_the_schema_page_holds_every_table() -> None:

@@ -91,6 +91,6 @@ def test_the_site_builds_without_a_network_and_without_a_browser(tmp_path: Path)
         assert not fetched.search(page.read_bytes()), page.name
     screens = (site / "explanation" / "screens.html").read_text("utf-8")
     assert "No Chromium was found" in screens
-    for name in ("plan", "status", "report", "watch"):
+    for name in ("plan", "status", "report", "run", "watch"):
         assert f'src="{name}.svg"' in screens
         assert (site / "explanation" / f"{name}.svg").stat().st_size > 5000
