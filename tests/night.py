@@ -180,7 +180,7 @@ class Night:
         """Until `condition` holds; fails with what the daemon said when that takes too long."""
         until = time.monotonic() + ceiling_s
         while not condition():
-            assert time.monotonic() < until, f"no {what} within {ceiling_s:g} s\n{self.said()}"
+            assert time.monotonic() < until, f"no {what} within {ceiling_s:g} s\n{self.said()}\n{self.told()}"
             time.sleep(0.01)
 
     def wait_until_under_way(self, status: str = "Running") -> None:
@@ -195,6 +195,15 @@ class Night:
     def wait_campaign(self, status: str = "Finished", name: str = "night", ceiling_s: float = CEILING_S) -> None:
         """Until the newest campaign of that name is in that state."""
         self.wait_for(lambda: self.campaign(name) == status, f"campaign {name} {status}", ceiling_s)
+
+    def told(self) -> str:
+        """What the database knows of the moment: for a test that waited in vain."""
+        parts = (
+            "SELECT document FROM live",
+            "SELECT status, status_data FROM runs LIMIT 5",
+            "SELECT outcome, fault, message FROM attempts",
+        )
+        return "\n".join(f"{sql}: {self.rows(sql)}" for sql in parts)
 
     def said(self) -> str:
         """The daemon's logs, and the attempts: for the message of a failed test."""
