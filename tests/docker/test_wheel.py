@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-REPO = Path(__file__).parents[3]
+REPO = Path(__file__).parents[2]
 TIMEOUT_S = 120
 Say = Callable[..., str]
 
@@ -83,7 +83,7 @@ def lemctl(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sa
         "LEM_MIN_FREE_DISK_MB": "0",
     }
     program = folder / "venv/bin/lemctl"
-    yield lambda *words: run(program, *words, cwd=folder, env=env)
+    yield lambda *words, **more: run(program, *words, cwd=folder, env={**env, **more})
     subprocess.run([program, "daemon", "stop"], env=env, check=False, capture_output=True, timeout=TIMEOUT_S)
 
 
@@ -130,3 +130,21 @@ def test_a_campaign_runs_from_it_to_its_report(lemctl: Say, tmp_path: Path) -> N
     assert lemctl("report", "replayed").count("2 VALID") == 2
     environment = json.loads(lemctl("results", "environment", "1", "--json"))
     assert run("git", "rev-parse", "HEAD", cwd=REPO).strip() in json.dumps(environment)
+
+
+@pytest.mark.docker
+def test_a_campaign_runs_from_it_in_a_container(
+    lemctl: Say, tmp_path: Path, small_image: str, request: pytest.FixtureRequest
+) -> None:
+    """With the compose file, the catalogue and the runner of the wheel."""
+    host = {
+        "LEM_HOME": str(tmp_path / "home"),
+        "LEM_LOCK_DIR": str(tmp_path / "locks"),
+        "LEM_IMAGE_REPLAY": small_image,
+    }
+    file = tmp_path / "replayed.yaml"
+    file.write_text(CAMPAIGN)
+    request.addfinalizer(lambda: lemctl("daemon", "stop", **host))
+    lemctl("campaign", "start", str(file), "--prefetch", "--wait", "--executor", "docker", **host)
+    assert lemctl("report", "replayed", **host).count("2 VALID") == 2
+    assert "executor docker" in lemctl("results", "show", "1", **host)
