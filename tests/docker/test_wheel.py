@@ -109,6 +109,15 @@ def test_the_wheel_holds_what_runs_need_and_no_more(wheel: Path) -> None:
     assert wheel.stat().st_size < 2_000_000
 
 
+def test_the_host_needs_no_engine_and_no_plots(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        needed = re.findall(r"^Requires-Dist: ([\w-]+)[^;\n]*$", archive.read(metadata).decode(), re.MULTILINE)
+    assert "typer" in needed
+    heavy = {"torch", "transformers", "vllm", "tensorrt-llm", "altair", "pyarrow", "codecarbon", "mkdocs", "numpy"}
+    assert heavy.isdisjoint(needed)
+
+
 def test_the_installed_command_names_its_commit(lemctl: Say) -> None:
     commit = run("git", "rev-parse", "HEAD", cwd=REPO).strip()
     assert re.fullmatch(rf"lemctl \S+ \({commit[:7]}(, modified)?\)\n", lemctl("--version"))
