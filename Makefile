@@ -44,7 +44,9 @@ docs-site: setup ## Build the documentation as a site, with screens of a simulat
 	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --quiet --strict
 
 bench: setup ## The benchmarks of lemctl itself
-	@for file in coverage daemon gate plan cli html runner token_times sampler loads watch; do [ ! -f bench/$$file.py ] || echo "bench/$$file.py"; done | while read -r file; do .venv/bin/python "$$file" || exit 1; done
+	@status=0; for file in coverage daemon gate plan cli html runner token_times sampler loads watch; do \
+	    .venv/bin/python bench/$$file.py || { status=1; echo "bench: $$file missed a limit or failed"; }; \
+	done; exit $$status
 
 soak: setup ## Thirty simulated nights with random faults
 	@PYTHONPATH=tests .venv/bin/python tests/soak.py $(SOAK_ARGS)

@@ -28,7 +28,7 @@ class CommitHook(BuildHookInterface[Any]):
         Path(self._path).chmod(0o644)
         build_data["force_include"][self._path] = FILE if self.target_name == "sdist" else f"lemctl/data/{FILE}"
 
-    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002 - hatchling's signature
         """Remove what was written for it."""
         if path := getattr(self, "_path", None):
             Path(path).unlink(missing_ok=True)
@@ -40,7 +40,7 @@ class CommitHook(BuildHookInterface[Any]):
         if not (root / ".git").exists():
             return None
         commit, changes = self._git("rev-parse", "HEAD"), self._git("status", "--porcelain")
-        return None if commit is None else commit + (" modified" if changes else "") + "\n"
+        return None if commit is None or changes is None else commit + (" modified" if changes else "") + "\n"
 
     def _git(self, *words: str) -> str | None:
         try:

@@ -19,7 +19,8 @@ from machine import describe_machine
 from lem_runner.backends import Decoding
 from lem_runner.backends.replay import ReplayEngine
 from lem_runner.load import make_load
-from lem_runner.protocol import MeasureSpec, ModelRef, Prompt, RunSpec, Warmup, WorkloadSpec
+from lem_runner.prompts import Prompt
+from lem_runner.protocol import MeasureSpec, ModelRef, RunSpec, Warmup, WorkloadSpec
 from lem_runner.serving import serve
 
 RATES_PER_S = (10, 100, 1000)
@@ -82,17 +83,18 @@ def report(found: list[Punctuality]) -> str:
     )
 
 
-def main() -> None:
-    """Measure every rate and print."""
+def main() -> int:
+    """Measure every rate and print; 1 where arrivals were late."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=10.0, help="how long arrivals go on, for each rate")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "loads.md")
     options = parser.parse_args()
-    text = report([measure(rate, options.seconds) for rate in RATES_PER_S])
+    found = [measure(rate, options.seconds) for rate in RATES_PER_S]
+    text = report(found)
     print(text)
-    if options.out is not None:
-        options.out.write_text(text)
+    options.out.write_text(text)
+    return 0 if all(one.median_s <= MEDIAN_LIMIT_S for one in found) else 1
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

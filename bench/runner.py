@@ -28,6 +28,7 @@ from typing import Any
 
 from machine import describe_machine
 
+from lem_runner.prompts import Prompt, ids_sha256
 from lem_runner.protocol import (
     EVENTS_FILE,
     LEASE_FILE,
@@ -36,21 +37,17 @@ from lem_runner.protocol import (
     Event,
     MeasureSpec,
     ModelRef,
-    Prompt,
-    RequestRecord,
     RunSpec,
     Warmup,
     WorkloadSpec,
-    ids_sha256,
-    requests_file,
-    result_file,
 )
+from lem_runner.results import RequestRecord, requests_file, result_file
 from lemctl.judge.statistics import Interval, t_interval
 
 CHECKOUT = Path(__file__).parents[1]
 LOSS_LIMIT, HALF_WIDTH_LIMIT = 0.01, 0.005
 MIN_PAIRS = 10
-PROMPTS, BATCH_SIZE, INPUT_LEN, NEW_TOKENS = 8, 4, 32, 16
+PROMPTS, BATCH_SIZE, INPUT_LEN, NEW_TOKENS = 32, 4, 32, 16
 EVENT_CEILING_S = 300.0
 #: About 20 M parameters: some milliseconds a step on two cores.
 SHAPE = {

@@ -72,8 +72,8 @@ def measure(pairs: int) -> tuple[list[tuple[float, float]], float]:
     return [(bare, timed) for bare, timed in body["pairs"]], float(body["put_s"])
 
 
-def report(pairs: list[tuple[float, float]], put_s: float) -> str:
-    """The figures as a page."""
+def report(pairs: list[tuple[float, float]], put_s: float) -> tuple[str, bool]:
+    """The figures as a page, and whether it failed."""
     found = t_interval([math.log(timed / bare) for bare, timed in pairs])
     assert found is not None, "at least two pairs are needed"
     low, high = found.low, found.high
@@ -84,23 +84,25 @@ def report(pairs: list[tuple[float, float]], put_s: float) -> str:
         ("the clock's own time for a step", f"{put_s * 1e6:.1f} µs"),
     ]
     lines = "\n".join(f"| {name} | {value} |" for name, value in rows)
-    return (
+    text = (
         f"# What the times of tokens cost\n\n{describe_machine()}\n\ntransformers `generate`, a random Llama of about "
         "20 M parameters, float32, one thread, batches of 4, 64 new tokens.\n\n"
         f"| figure | value |\n|---|---|\n{lines}\n\n"
         f"Limit: at most {LIMIT:.0%} of the duration: {verdict}.\n"
     )
+    return text, verdict == "failed"
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=40)
     parser.add_argument("--out", type=Path, default=CHECKOUT / "bench" / "results" / "token_times.md")
     asked = parser.parse_args()
-    text = report(*measure(asked.pairs))
+    text, is_failed = report(*measure(asked.pairs))
     asked.out.write_text(text)
     print(text)
+    return 1 if is_failed else 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

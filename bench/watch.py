@@ -32,7 +32,8 @@ def cpu_ns(pid: int) -> int:
 
 def measure(columns: int, lines: int, seconds: float, environment: dict[str, str]) -> float:
     """Share of one core, once the screen stands."""
-    tmux = ["tmux", "-u", "-L", f"lem-bench-{os.getpid()}", "-f", "/dev/null"]
+    # A server of its own for each: one that is ending refuses the next.
+    tmux = ["tmux", "-u", "-L", f"lem-bench-{os.getpid()}-{columns}", "-f", "/dev/null"]
     command = f"exec {Path(sys.executable).with_name('lemctl')} status --watch"
     size = ["-x", str(columns), "-y", str(lines)]
     subprocess.run([*tmux, "new-session", "-d", *size, command], env=environment, check=True)

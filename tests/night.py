@@ -171,6 +171,13 @@ class Night:
         """Outcome, fault and message of all attempts, in their order."""
         return [(o, f, m) for o, f, m in self.rows("SELECT outcome, fault, message FROM attempts ORDER BY id")]
 
+    def waits_for(self) -> str:
+        """What the daemon says that it waits for; nothing as long as it says nothing."""
+        if not self.home.database.exists():
+            return ""
+        said = self.rows("SELECT json_extract(document, '$.waits_for') FROM live WHERE topic = 'daemon'")
+        return str(said[0][0]) if said else ""
+
     def runner_pid(self) -> int:
         """Process id of the session that is open."""
         self.wait_for(lambda: bool(self.rows(_OPEN_SESSION)), "a greeted session")

@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lem_runner.protocol import AttemptResult, RequestRecord, RunSpec, WindowRecord
+from lem_runner.protocol import RunSpec
+from lem_runner.results import AttemptResult, RequestRecord, WindowRecord
 from lemctl.campaign.file import loads
 from lemctl.campaign.hours import read_hours
 from lemctl.campaign.plan import Plan, plan
@@ -208,6 +209,10 @@ class Host:
     def rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         """What a query gives."""
         return [tuple(row) for row in self.store.connection.execute(sql, values)]
+
+    def begun_at(self) -> list[datetime]:
+        """When each attempt began."""
+        return [datetime.fromisoformat(t) for (t,) in self.rows("SELECT started_utc FROM attempts ORDER BY id")]
 
     def statuses(self, name: str = "night") -> list[str]:
         """Of the runs of the newest campaign of that name."""

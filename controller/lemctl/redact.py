@@ -17,7 +17,10 @@ SHORTEST = 6
 _PATTERNS = (
     (re.compile(r"\bhf_[A-Za-z0-9]{8,}"), MARK),
     (re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{6,}"), rf"\1 {MARK}"),
-    (re.compile(r"(?i)\b(token|api[_-]?key|passwd|password|secret)(\s*[=:]\s*)[^\s,;&'\"]+"), rf"\1\2{MARK}"),
+    (
+        re.compile(r"(?i)\b(token|api[_-]?key|passwd|password|secret)(['\"]?\s*[=:]\s*['\"]?)[^\s,;&'\"]+"),
+        rf"\1\2{MARK}",
+    ),
     # user:password@ in any address
     (re.compile(r"\b([a-z][a-z0-9+.-]*://)[^\s/@]+@"), rf"\1{MARK}@"),
 )

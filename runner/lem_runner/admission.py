@@ -9,19 +9,14 @@ from pathlib import Path
 from lem_runner import load
 from lem_runner.backends import ConcurrentEngine, Engine
 from lem_runner.failures import BadRequestError
-from lem_runner.protocol import LOAD_MODES, ContractError, MeasureSpec, Prompt, WorkloadSpec
+from lem_runner.prompts import Prompt
+from lem_runner.protocol import LOAD_MODES, ContractError, MeasureSpec, WorkloadSpec
 
 
 def read_prompts(workload: WorkloadSpec) -> list[Prompt]:
     """The first `workload.prompts` prompts of the file; anything wrong with it is a `BadRequestError` that names it."""
     path = Path(workload.prompts_path)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise BadRequestError(f"prompt file {path}: {error.strerror or error}; prepare the prompts first") from error
-    found = hashlib.sha256(content).hexdigest()
-    if found != workload.prompts_sha256:
-        raise BadRequestError(f"prompt file {path}: its sha256 is {found}, asked for was {workload.prompts_sha256}")
+    content = _read_checked("prompt file", path, workload.prompts_sha256, "prepare the prompts first")
     lines = content.splitlines()[: workload.prompts]
     if len(lines) < workload.prompts:
         raise BadRequestError(f"prompt file {path}: {len(lines)} prompts, asked for were {workload.prompts}")
@@ -42,17 +37,22 @@ def read_trace(workload: WorkloadSpec) -> list[float]:
     if workload.trace_path is None:
         raise BadRequestError("workload: mode trace without a trace_path")
     path = Path(workload.trace_path)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise BadRequestError(f"trace {path}: {error.strerror or error}; prepare it first") from error
-    found = hashlib.sha256(content).hexdigest()
-    if found != workload.trace_sha256:
-        raise BadRequestError(f"trace {path}: its sha256 is {found}, asked for was {workload.trace_sha256}")
+    content = _read_checked("trace", path, workload.trace_sha256, "prepare it first")
     try:
         return [float(line) for line in content.split()]
     except ValueError as error:
         raise BadRequestError(f"trace {path}: {error}") from error
+
+
+def _read_checked(what: str, path: Path, sha256: str | None, advice: str) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BadRequestError(f"{what} {path}: {error.strerror or error}; {advice}") from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise BadRequestError(f"{what} {path}: its sha256 is {found}, asked for was {sha256}")
+    return content
 
 
 def check_workload(workload: WorkloadSpec) -> None:

@@ -15,19 +15,10 @@ from lem_runner.admission import check_engine
 from lem_runner.backends import ConcurrentEngine, Decoding, Engine
 from lem_runner.events import EventLog
 from lem_runner.progress import Progress
-from lem_runner.protocol import (
-    CONTRACT_VERSION,
-    AttemptResult,
-    Prompt,
-    RunSpec,
-    WindowRecord,
-    begin_file,
-    counted_inside,
-    requests_file,
-    result_file,
-    steady_file,
-)
+from lem_runner.prompts import Prompt
+from lem_runner.protocol import CONTRACT_VERSION, RunSpec, begin_file, steady_file
 from lem_runner.records import BatchOutcome, Outcome
+from lem_runner.results import AttemptResult, WindowRecord, counted_inside, requests_file, result_file
 
 #: One window per attempt; the files allow more.
 WINDOW = 0

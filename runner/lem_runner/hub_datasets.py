@@ -75,9 +75,10 @@ def _choose(api: Any, dataset: Mapping[str, Any], record: dict[str, Any]) -> dic
         files = _chosen(info, dataset)
     except ChoiceError:
         # The conversion is of the newest commit alone.
-        if dataset.get("revision"):
+        name = str(dataset["name"])
+        if dataset.get("revision") or (revision and api.dataset_info(name, timeout=TIMEOUT_S).sha != info.sha):
             raise
-        converted = _converted(api, str(dataset["name"]))
+        converted = _converted(api, name)
         if converted is None:
             raise
         record["commit"], info = info.sha, converted

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, NoReturn
 
-from lem_runner.failures import Failure, failure_of
+from lem_runner.failures import EngineLostError, Failure, failure_of, one_line
 from lem_runner.protocol import EXIT_ORPHANED
 from lem_runner.watch import end_now
 
@@ -60,10 +60,10 @@ class Peers:
         answers: list[Any] = []
         try:
             yield answers
-        except BaseException:
+        except Exception as error:
             # A collective that broke because a peer is lost: then that is what ends us, with its own kind.
             time.sleep(SETTLE_S)
-            raise
+            raise EngineLostError(f"the ranks are no longer in step: {one_line(error)}") from error
         answers.extend(found.get() for found in self._answers.values())
 
     def close(self) -> None:

@@ -15,8 +15,7 @@ from lem_runner.encoders import Encoder
 from lem_runner.forms import Form, prompts_of
 from lem_runner.hub_datasets import Report, fetch_dataset
 from lem_runner.lengths import LengthError, Lengths, draw_lengths, fit
-from lem_runner.prompts import prompt_key, read_dataset_record
-from lem_runner.protocol import Prompt, ids_sha256
+from lem_runner.prompts import Prompt, ids_sha256, prompt_key, read_dataset_record
 from lem_runner.records import publish
 
 #: Candidates looked at first where prompts are chosen by their length; twice as many at each further look.

@@ -91,22 +91,6 @@ def reset_peak_rss() -> bool:
     return True
 
 
-def oom_kills() -> int | None:
-    """How many processes the kernel of this host has ended for want of memory; None where it does not tell."""
-    try:
-        for line in Path("/proc/vmstat").read_text().splitlines():
-            if line.startswith("oom_kill "):
-                return int(line.split()[1])
-    except OSError:
-        pass
-    return None
-
-
-def has_grown(before: int | None, after: int | None) -> bool:
-    """Whether a count that may be unknown has grown."""
-    return before is not None and after is not None and after > before
-
-
 def _sum_status_b(field: str) -> int | None:
     own_b = _status_b("self", field)
     if own_b is None:

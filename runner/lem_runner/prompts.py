@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lem_runner.protocol import canonical_json, is_safe_name
+from lem_runner.protocol import ContractError, canonical_json, is_safe_name, json_object
 
 #: Raised by one when the same inputs would give other prompts.
 PREPARATION_VERSION = 1
@@ -33,6 +34,36 @@ TOKENIZER_FILES = (
 )
 #: Where a data set lies or what a job calls it says nothing about what is in it; of the hub's the commit counts.
 _NOT_CONTENT = ("key", "path", "prompts", "seed", "template", "revision")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One line of a prepared prompt file: text (None for drawn ids), token ids, and their hash."""
+
+    index: int
+    text: str | None
+    ids: list[int]
+    sha256: str
+
+    def encode(self) -> bytes:
+        """One JSON line."""
+        return json.dumps(asdict(self), separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+
+    @classmethod
+    def decode(cls, line: bytes) -> Prompt:
+        """Parse one line; raises `ContractError`, also when the ids do not match their hash."""
+        try:
+            prompt = cls(**json_object(line))
+        except TypeError as error:
+            raise ContractError(f"prompt: {error}") from error
+        if ids_sha256(prompt.ids) != prompt.sha256:
+            raise ContractError(f"prompt {prompt.index}: the token ids do not match their hash")
+        return prompt
+
+
+def ids_sha256(ids: list[int]) -> str:
+    """Hash of token ids that every engine can recompute: sha256 over the decimal ids joined by commas."""
+    return hashlib.sha256(",".join(map(str, ids)).encode()).hexdigest()
 
 
 def prompt_key(dataset: Mapping[str, Any], prompts: int, seed: int, template: str, tokenizer_sha256: str) -> str:

@@ -8,10 +8,8 @@ It is deliberately not a transport: who opens the pipes and folders is the busin
 
 from __future__ import annotations
 
-import hashlib
 import json
-from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -55,7 +53,6 @@ EVENT_TYPES: tuple[EventType, ...] = (
 Phase = Literal["idle", "loading", "waiting", "warmup", "window", "writing"]
 #: The kinds of failure a runner can know of. The controller knows more.
 RunnerFaultKind = Literal["oom_gpu", "oom_host", "engine_error", "bad_request"]
-StopReason = Literal["length", "eos", "stop", "cancelled", "error"]
 #: How requests reach the engine: batch after batch, so many at a time, at drawn moments, or at recorded ones.
 LoadMode = Literal["offline", "closed", "poisson", "gamma", "trace"]
 LOAD_MODES: tuple[LoadMode, ...] = ("offline", "closed", "poisson", "gamma", "trace")
@@ -64,8 +61,6 @@ LOAD_MODES: tuple[LoadMode, ...] = ("offline", "closed", "poisson", "gamma", "tr
 CONTINUOUS_FILLINGS, CLOSED_FILLINGS = 10, 3
 #: An open-loop window begins so many 95th percentiles of latency after the first arrival.
 SETTLE_P95 = 3.0
-#: `whole_requests`: windows hold whole batches. `by_token_time`: requests overlap the edges, tokens count by time.
-Counting = Literal["whole_requests", "by_token_time"]
 Verb = Literal["run", "go", "cancel", "context", "quit"]
 
 
@@ -197,7 +192,7 @@ class Command:
     @classmethod
     def decode(cls, line: bytes) -> Command:
         """Parse one line; raises `ContractError` for anything else than a command of this version."""
-        body = _json_object(line)
+        body = json_object(line)
         if body.get("v") != CONTRACT_VERSION:
             raise ContractError(f"command of contract {body.get('v')!r}, this runner speaks {CONTRACT_VERSION}")
         verb = body.get("verb")
@@ -251,7 +246,7 @@ class Event:
     @classmethod
     def decode(cls, line: bytes) -> Event:
         """Parse one line; raises `ContractError`."""
-        body = _json_object(line)
+        body = json_object(line)
         if body.get("v") != CONTRACT_VERSION:
             raise ContractError(f"event of contract {body.get('v')!r}, this controller speaks {CONTRACT_VERSION}")
         seq, t_mono_ns, attempt, kind, data = (body.get(k) for k in ("seq", "t_mono_ns", "attempt", "type", "data"))
@@ -260,154 +255,6 @@ class Event:
         if kind not in EVENT_TYPES or not isinstance(data, dict):
             raise ContractError(f"event of unknown type {kind!r}")
         return cls(seq, t_mono_ns, attempt, kind, data)
-
-
-@dataclass(frozen=True)
-class RequestRecord:
-    """What became of one inference request. Times are monotonic ns; None means that this engine does not tell.
-
-    `t_due_ns`: when a load with arrivals of its own wanted it submitted. `queue_s`, `prefill_s` and `cached_tokens` are
-    the engine's own figures (`backends.Generated`).
-    `replica` is the one that did it, where there are several.
-    `output_ids` are the new token ids, the end token included where one was made: what `tokens_out` counts, and
-    `output_sha256` hashes.
-    """
-
-    index: int
-    window: int
-    batch: int
-    prompt_sha256: str
-    tokens_in: int
-    tokens_out: int
-    t_submit_ns: int
-    t_first_ns: int | None
-    t_end_ns: int
-    token_ns: list[int] | None
-    stop: StopReason
-    output_sha256: str | None = None
-    queue_s: float | None = None
-    prefill_s: float | None = None
-    cached_tokens: int | None = None
-    t_due_ns: int | None = None
-    output_ids: list[int] | None = None
-    replica: int | None = None
-
-    def encode(self) -> bytes:
-        """One JSON line."""
-        return json.dumps(asdict(self), separators=(",", ":")).encode() + b"\n"
-
-    @classmethod
-    def decode(cls, line: bytes) -> RequestRecord:
-        """Parse one line; raises `ContractError`."""
-        try:
-            return cls(**_json_object(line))
-        except TypeError as error:
-            raise ContractError(f"request record: {error}") from error
-
-
-@dataclass(frozen=True)
-class WindowRecord:
-    """One measured interval, closed at batch boundaries after device synchronisation; its counts are those of its
-    requests. Of a result that counts by token time, what `counted_inside` finds, and a batch for each request."""
-
-    window: int
-    t_begin_ns: int
-    t_end_ns: int
-    batches: int
-    requests: int
-    tokens_in: int
-    tokens_out: int
-
-
-@dataclass(frozen=True)
-class AttemptResult:
-    """`<attempt>.result.json`: written to a temporary name, fsynced, renamed. Its presence is the success.
-
-    `gauges`: what the engine counted of itself over the window (`backends.Engine.gauges`). `counting`: whether windows
-    hold whole requests, or requests overlap their edges. `load`: how the window of such a load was found, else empty
-    (`load.Span.facts`).
-    """
-
-    contract: int
-    attempt: str
-    engine_key: str
-    windows: list[WindowRecord]
-    requests: int
-    requests_sha256: str
-    effective: dict[str, Any]
-    memory: dict[str, Any]
-    warmup: dict[str, Any]
-    notes: list[str] = field(default_factory=list)
-    gauges: dict[str, float | None] = field(default_factory=dict)
-    counting: Counting = "whole_requests"
-    load: dict[str, Any] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON types."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> AttemptResult:
-        """Parse what `to_json` made; raises `ContractError`."""
-        try:
-            parts = dict(data)
-            windows = [WindowRecord(**window) for window in parts.pop("windows")]
-            result = cls(windows=windows, **parts)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ContractError(f"result: {error}") from error
-        if result.contract != CONTRACT_VERSION:
-            raise ContractError(f"result of contract {result.contract!r}, this controller speaks {CONTRACT_VERSION}")
-        return result
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """One line of a prepared prompt file: text (None for drawn ids), token ids, and their hash."""
-
-    index: int
-    text: str | None
-    ids: list[int]
-    sha256: str
-
-    def encode(self) -> bytes:
-        """One JSON line."""
-        return json.dumps(asdict(self), separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
-
-    @classmethod
-    def decode(cls, line: bytes) -> Prompt:
-        """Parse one line; raises `ContractError`, also when the ids do not match their hash."""
-        try:
-            prompt = cls(**_json_object(line))
-        except TypeError as error:
-            raise ContractError(f"prompt: {error}") from error
-        if ids_sha256(prompt.ids) != prompt.sha256:
-            raise ContractError(f"prompt {prompt.index}: the token ids do not match their hash")
-        return prompt
-
-
-def counted_inside(requests: Iterable[RequestRecord], t_begin_ns: int, t_end_ns: int) -> tuple[int, int, int]:
-    """(requests, prompt tokens, output tokens) of an interval, its begin included, its end not.
-
-    A request counts at its end, its prompt at the first token, an output token at its own time.
-    """
-    ended = tokens_in = tokens_out = 0
-    for request in requests:
-        ended += t_begin_ns <= request.t_end_ns < t_end_ns
-        if request.t_first_ns is not None and t_begin_ns <= request.t_first_ns < t_end_ns:
-            tokens_in += request.tokens_in
-        times_ns = request.token_ns or []
-        tokens_out += bisect_left(times_ns, t_end_ns) - bisect_left(times_ns, t_begin_ns)
-    return ended, tokens_in, tokens_out
-
-
-def requests_file(attempt: str) -> str:
-    """File name of the per-request records of an attempt."""
-    return f"{attempt}.requests.jsonl"
-
-
-def result_file(attempt: str) -> str:
-    """File name of the result of an attempt."""
-    return f"{attempt}.result.json"
 
 
 def steady_file(attempt: str) -> str:
@@ -420,11 +267,6 @@ def begin_file(attempt: str) -> str:
     return f"{attempt}.begin"
 
 
-def ids_sha256(ids: list[int]) -> str:
-    """Hash of token ids that every engine can recompute: sha256 over the decimal ids joined by commas."""
-    return hashlib.sha256(",".join(map(str, ids)).encode()).hexdigest()
-
-
 def canonical_json(value: Any) -> str:
     """The one text of a JSON value: sorted keys, no spaces, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
@@ -435,7 +277,8 @@ def is_safe_name(name: str) -> bool:
     return 0 < len(name) <= 128 and name[0] != "." and all(c.isascii() and (c.isalnum() or c in "._-") for c in name)
 
 
-def _json_object(line: bytes) -> dict[str, Any]:
+def json_object(line: bytes) -> dict[str, Any]:
+    """One line that must hold a JSON object; raises `ContractError`."""
     try:
         body = json.loads(line)
     except (ValueError, RecursionError) as error:

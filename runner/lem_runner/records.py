@@ -12,7 +12,8 @@ from typing import Any
 
 from lem_runner.backends import Generated
 from lem_runner.failures import SessionFolderError
-from lem_runner.protocol import Counting, Prompt, RequestRecord, WindowRecord, ids_sha256
+from lem_runner.prompts import Prompt, ids_sha256
+from lem_runner.results import Counting, RequestRecord, WindowRecord
 
 
 @dataclass(frozen=True)

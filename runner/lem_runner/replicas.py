@@ -145,7 +145,9 @@ class Replicas:
             for index, event in came:
                 if event.type == "error" and event.attempt in (attempt, ""):
                     told = Failure(**event.data)
-                    raise ToldError(replace(told, message=f"{self._running[index].name}: {told.message}"))
+                    text = f"{self._running[index].name}: {told.message}"
+                    # The others still wait for this one, or work: nothing more can be asked of them.
+                    raise ToldError(replace(told, message=text, fatal=True))
             if on_look is not None:
                 on_look(came)
             found = self._seen.get((attempt, kind), {})

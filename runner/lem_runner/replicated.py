@@ -19,20 +19,10 @@ from lem_runner import records
 from lem_runner.attempt import WINDOW, Stopped, leave_result, window_end
 from lem_runner.events import EventLog
 from lem_runner.progress import Progress
-from lem_runner.protocol import (
-    AttemptResult,
-    Event,
-    EventType,
-    RequestRecord,
-    RunSpec,
-    WindowRecord,
-    begin_file,
-    requests_file,
-    result_file,
-    steady_file,
-)
+from lem_runner.protocol import Event, EventType, RunSpec, begin_file, steady_file
 from lem_runner.records import Outcome
 from lem_runner.replicas import Replicas, torn, total_memory
+from lem_runner.results import AttemptResult, RequestRecord, WindowRecord, requests_file, result_file
 
 #: The common begin lies so far ahead when it is told, in seconds: far more than a look at a file takes.
 BEGIN_AHEAD_S = 0.1

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 from lem_runner.backends import ConcurrentEngine, Decoding, Generated
 from lem_runner.load import Ended, Load
-from lem_runner.protocol import Prompt, RequestRecord
+from lem_runner.prompts import Prompt
 from lem_runner.records import request_record
+from lem_runner.results import RequestRecord
 
 #: The longest wait for the engine between two looks at a cancel, in seconds.
 POLL_S = 0.05

@@ -25,20 +25,11 @@ from lem_runner.failures import BadRequestError, Failure, SessionFolderError, fa
 from lem_runner.identity import hello
 from lem_runner.peers import Loss
 from lem_runner.progress import Progress
-from lem_runner.protocol import (
-    ALIVE_PERIOD_S,
-    EXIT_IO,
-    EXIT_OK,
-    LEASE_FILE,
-    LEASE_LIMIT_S,
-    PID_FILE,
-    Command,
-    Prompt,
-    RunSpec,
-    result_file,
-)
+from lem_runner.prompts import Prompt
+from lem_runner.protocol import ALIVE_PERIOD_S, EXIT_IO, EXIT_OK, LEASE_FILE, LEASE_LIMIT_S, PID_FILE, Command, RunSpec
 from lem_runner.replicas import Replicas
 from lem_runner.replicated import ReplicatedAttempt
+from lem_runner.results import result_file
 from lem_runner.watch import Unreadable
 
 #: A fatal `error` has been told, then `bye`.

@@ -175,12 +175,13 @@ def test_words_of_a_campaign_are_never_markup(browser: Any, hostile_home: Home, 
 
 def test_the_policy_lets_nothing_in(browser: Any, written: Path) -> None:
     with opened(browser, written) as (tab, wrong):
-        tab.evaluate(
-            "document.body.append(Object.assign(document.createElement('script'), {textContent: 'window.in = 1'}))"
-        )
-        tab.evaluate("document.body.append(Object.assign(new Image(), {src: 'https://example.org/x.png'}))")
+        for element in (
+            "Object.assign(document.createElement('script'), {textContent: 'window.in = 1'})",
+            "Object.assign(new Image(), {src: 'https://example.org/x.png'})",
+        ):
+            with tab.expect_console_message(lambda message: "Content Security Policy" in message.text):
+                tab.evaluate(f"document.body.append({element})")
         assert tab.evaluate("window.in") is None
-        tab.wait_for_timeout(200)
         assert len([text for text in wrong if "Content Security Policy" in text]) == 2
         assert tab.evaluate("document.querySelector('body > img').naturalWidth") == 0
 

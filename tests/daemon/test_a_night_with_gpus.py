@@ -15,9 +15,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "nvml_stub"))
 
-from lemctl.judge.drift import find_drift
+from lemctl.report.gather import gather_report
+from lemctl.report.text import text_report
 from lemctl.store.database import Store
-from lemctl.store.read_results import deep_idle_readings
 from night import Night, campaign_text
 from nvml_stub import NvmlStub
 
@@ -91,9 +91,26 @@ def test_deep_idle_that_moved_over_the_campaign_is_said_in_its_report(night: Nig
     taken = night.rows("SELECT max(taken_utc) FROM baselines WHERE kind = 'B0'")
     assert all(ended_utc < taken[0][0] for (ended_utc,) in ended)
     with Store.open(night.home) as store:
-        found = find_drift(deep_idle_readings(store.connection, 1))
-    assert found is not None
-    assert found.is_warning
+        report = gather_report(store, None)
+    assert "drift      deep idle moved by +" in text_report(report)
+    assert "compare early runs with late ones with care" in text_report(report)
+    night.end()
+    night.audit()
+
+
+@pytest.mark.slow
+def test_a_daemon_that_begins_anew_takes_deep_idle_again_and_marks_what_moved(night: Night, host: NvmlStub) -> None:
+    text = campaign_text(engine="load_s: 0.1", more=MORE.format(baseline="1s"), cycles=2)
+    night.add(text.replace("decode_ms_per_token: 1.0", "decode_ms_per_token: 20.0"))
+    night.begin()
+    night.wait_for(lambda: bool(night.rows("SELECT 1 FROM attempts WHERE outcome = 'ok'")), "the first result", 60)
+    night.kill()
+    host.gpu().add_load(host.now_s() + 0.1, 12.0)
+    night.begin()
+    night.wait_for(lambda: night.campaign() == "Finished", "the campaign's end", 60)
+    verdicts = night.rows("SELECT verdict FROM attempts WHERE outcome = 'ok' ORDER BY id")
+    assert verdicts == [("VALID",), ("SUSPECT",)]
+    assert night.rows("SELECT code FROM findings WHERE severity = 'SUSPECT'") == [("baseline_drift",)]
     night.end()
     night.audit()
 

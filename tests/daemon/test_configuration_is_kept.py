@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -93,4 +92,3 @@ def test_a_configuration_is_kept_of_an_attempt_that_failed(tensorrt: Night, caps
     kept = attempt["facts"]["configuration"]
     assert kept["resolved"]["engine"]["dtype"] == "float32"
     assert "reported" not in kept
-    assert os.environ["LEM_HOME"] == str(tensorrt.home.root)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lem_runner.protocol import RequestRecord, WindowRecord
+from lem_runner.results import RequestRecord, WindowRecord
 from lemctl.daemon.counting import Work, count_work, whole_work, work_between
 from lemctl.judge.flops import read_shape, request_flops
 from lemctl.judge.measured import Flops

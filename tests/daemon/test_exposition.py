@@ -12,6 +12,7 @@ import pytest
 
 from lemctl.clock import boot_id
 from lemctl.daemon.exposition import Family, Sample, exposition, gauges
+from lemctl.measure import readings
 from lemctl.paths import Home
 from lemctl.store.database import Store
 from lemctl.store.samples import add_samples, know_device
@@ -59,14 +60,8 @@ def test_a_port_that_is_taken_keeps_no_night_from_being_measured(tmp_path: Path)
             night.begin()
             night.wait_campaign()
             assert night.end() == 0
+            night.audit()
             assert "cannot be listened on" in (night.home.logs / "daemon.jsonl").read_text()
-
-
-class Row:
-    """A sample for the store."""
-
-    def __init__(self, t_mono_ns: int, reading: dict[str, int]):
-        self.gpu, self.series, self.t_mono_ns, self.reading = "GPU-1", "power", t_mono_ns, reading
 
 
 def test_readings_are_told_while_they_are_fresh_and_never_as_zero(tmp_path: Path) -> None:
@@ -74,8 +69,8 @@ def test_readings_are_told_while_they_are_fresh_and_never_as_zero(tmp_path: Path
         with store.transaction() as tx:
             devices = {"GPU-1": know_device(tx, "GPU-1", {"name": 'a "GPU"'})}
         rows = [
-            Row(1_000_000_000, {"power_mw": 100_000}),
-            Row(2_000_000_000, {"power_mw": 250_000, "event_reasons": 64}),
+            readings.Sample("GPU-1", "power", 1_000_000_000, {"power_mw": 100_000}),
+            readings.Sample("GPU-1", "power", 2_000_000_000, {"power_mw": 250_000, "event_reasons": 64}),
         ]
         add_samples(store, devices, boot_id(), rows)
         fresh = exposition(gauges(store, 0.0, 3_000_000_000))

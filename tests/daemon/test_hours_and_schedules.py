@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,8 @@ from lemctl.store.read_history import past_runs
 from small_hours import BEGIN, Host, planned
 
 NIGHT = 'hours: {from: "22:00", to: "07:00", tz: UTC}'
+#: Due at 22:00 in the zone of its hours, which are always.
+NIGHTLY = 'schedule: "0 22 * * *"\nhours: {from: "00:00", to: "24:00", tz: UTC}'
 
 
 @pytest.fixture
@@ -28,17 +30,13 @@ def finished(host: Host, name: str = "night") -> bool:
     return host.campaign(name).status.kind == "Finished"
 
 
-def begun_at(host: Host) -> list[datetime]:
-    return [datetime.fromisoformat(t) for (t,) in host.rows("SELECT started_utc FROM attempts ORDER BY id")]
-
-
 def test_nothing_begins_before_its_hours_and_status_says_when(host: Host) -> None:
     host.add(planned(NIGHT))
     host.tick(10)
     assert host.statuses() == ["Queued"] * 3
     assert host.daemon.waits_for == "night: its hours, which open Fri 27 Mar 22:00 UTC"
     host.until(lambda: finished(host), "end")
-    assert begun_at(host)[0] == BEGIN.replace(hour=22)
+    assert host.begun_at()[0] == BEGIN.replace(hour=22)
 
 
 def test_a_run_that_would_pass_the_close_is_deferred_to_the_next_night_and_none_is_dropped(host: Host) -> None:
@@ -47,9 +45,9 @@ def test_a_run_that_would_pass_the_close_is_deferred_to_the_next_night_and_none_
     host.until(lambda: finished(host), "end")
     assert host.statuses() == ["Done"] * 4
     # Two a night once it is known how long they take: at midnight two hours no longer fit.
-    nights = [moment.date() for moment in begun_at(host)]
+    nights = [moment.date() for moment in host.begun_at()]
     assert len(set(nights)) >= 2
-    assert all(moment.hour in (20, 22) for moment in begun_at(host)[1:])
+    assert all(moment.hour in (20, 22) for moment in host.begun_at()[1:])
 
 
 def test_a_run_longer_than_every_window_is_passed_over_and_said(host: Host) -> None:
@@ -80,14 +78,14 @@ def test_a_campaign_begins_at_its_time(host: Host) -> None:
     host.tick(10)
     assert host.campaign().status.kind == "Waiting"
     host.until(lambda: finished(host), "end")
-    assert begun_at(host) == [BEGIN + timedelta(hours=5)]
+    assert host.begun_at() == [BEGIN + timedelta(hours=5)]
     assert host.rows("SELECT count(*) FROM schedules WHERE ended_utc IS NULL") == [(0,)]
 
 
 def test_a_schedule_begins_the_same_plan_again_and_each_due_time_counts_once(host: Host) -> None:
-    host.add(planned('schedule: "0 22 * * *"', cycles=2))
+    host.add(planned(NIGHTLY, cycles=2))
     host.until(lambda: host.campaign().number == 3 and finished(host), "third night")
-    days = [moment.strftime("%a %H:%M") for moment in begun_at(host)[::2]]
+    days = [moment.strftime("%a %H:%M") for moment in host.begun_at()[::2]]
     assert days == ["Fri 22:00", "Sat 22:00", "Sun 22:00"]
     assert host.rows("SELECT count(*), count(campaign_id) FROM firings") == [(3, 3)]
     assert host.ask("cancel", campaign="night").text == "night#3 is finished; it does not begin again"
@@ -98,13 +96,24 @@ def test_a_schedule_begins_the_same_plan_again_and_each_due_time_counts_once(hos
 
 def test_a_schedule_that_is_due_while_its_campaign_goes_on_begins_nothing(host: Host) -> None:
     host.run_s = 20 * 3600.0
-    host.add(planned('schedule: "0 22 * * *"', cycles=2))
+    host.add(planned(NIGHTLY, cycles=2))
     host.until(lambda: finished(host), "end")
     assert host.rows("SELECT count(*), count(campaign_id) FROM firings") == [(2, 1)]
 
 
+def test_a_schedule_that_is_due_while_an_older_one_is_tried_again_begins_nothing(host: Host) -> None:
+    host.faults = ["bad_result", "bad_result"]
+    host.add(planned(NIGHTLY, cycles=2))
+    host.until(lambda: host.campaign().number == 2 and finished(host), "second night")
+    host.run_s = 20 * 3600.0
+    assert host.ask("retry", campaign="night#1").exit_code == 0
+    host.until(lambda: len(host.rows("SELECT 1 FROM firings")) == 3, "third due time")
+    assert host.rows("SELECT count(*), count(campaign_id) FROM firings") == [(3, 2)]
+    host.until(lambda: host.rows("SELECT DISTINCT status FROM runs") == [("Done",)], "end")
+
+
 def test_due_times_that_were_slept_through_count_once(host: Host) -> None:
-    host.add(planned('schedule: "0 22 * * *"', cycles=1))
+    host.add(planned(NIGHTLY, cycles=1))
     host.clock.advance(10 * 86400)
     host.until(lambda: finished(host), "end")
     assert host.rows("SELECT count(*) FROM firings") == [(1,)]
@@ -153,7 +162,7 @@ def test_the_breaker_probes_once_and_closes_when_the_probe_succeeds(host: Host) 
     opened = host.clock.utc()
     host.until(lambda: finished(host), "end")
     assert host.statuses() == ["Failed"] * 2 + ["Done"] * 4
-    assert begun_at(host)[2] - opened >= timedelta(minutes=29)
+    assert host.begun_at()[2] - opened >= timedelta(minutes=29)
 
 
 def test_a_probe_that_fails_opens_the_breaker_again(host: Host) -> None:
@@ -228,4 +237,4 @@ def test_a_plan_begun_again_has_every_run_anew_and_its_history(host: Host) -> No
 def test_the_next_year_comes_too(host: Host) -> None:
     host.add(planned('schedule: "0 0 1 1 *"', cycles=1))
     host.until(lambda: finished(host), "end")
-    assert begun_at(host)[0] == instant(date(2027, 1, 1), 0, zone_of(None))
+    assert host.begun_at()[0] == instant(date(2027, 1, 1), 0, zone_of(None))

@@ -73,7 +73,7 @@ def test_a_tripped_breaker_is_told_with_its_reason(night: Night, box: Letterbox)
     night.begin()
     night.wait_for(lambda: len(box.letters) == 1, "the message", 60)
     night.end()
-    assert box.letters[0]["title"].endswith("night is paused: it only fails")
+    assert box.letters[0]["title"].endswith("night is paused after failures")
     assert "2 runs in a row failed with engine_error" in box.letters[0]["message"]
     assert "`lemctl campaign resume night`" in box.letters[0]["message"]
     night.audit()

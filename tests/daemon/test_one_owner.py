@@ -74,8 +74,7 @@ def test_two_state_folders_never_work_on_one_device_at_the_same_time(tmp_path: P
         a.begin()
         a.wait_until_under_way()
         b.begin()
-        waits = "SELECT json_extract(document, '$.waits_for') FROM live WHERE topic = 'daemon'"
-        b.wait_for(lambda: f"state folder {a.home.root}" in str(b.rows(waits)), "word of who holds the device")
+        b.wait_for(lambda: f"state folder {a.home.root}" in b.waits_for(), "word of who holds the device")
         assert b.attempts() == []
         for night in (a, b):
             night.wait_campaign()

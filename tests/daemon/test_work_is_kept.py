@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from lem_runner.protocol import AttemptResult, RequestRecord, WindowRecord, ids_sha256
+from lem_runner.prompts import ids_sha256
+from lem_runner.results import AttemptResult, RequestRecord, WindowRecord
 from lemctl.cli.main import run
 from lemctl.daemon.instruments import GateRecord, Watched
 from lemctl.daemon.judging import _evidence

@@ -30,8 +30,6 @@ from nvml_stub import NvmlStub
 
 pytestmark = pytest.mark.docker
 
-WAITS = "SELECT json_extract(document, '$.waits_for') FROM live WHERE topic = 'daemon'"
-
 
 @dataclass(frozen=True)
 class Engines:
@@ -83,7 +81,7 @@ def test_an_engine_that_ends_under_a_run_fails_the_attempt_and_the_campaign_goes
         getattr(made, how)()
         night.wait_for(lambda: night.attempts()[0][0] is not None, "end of the attempt", 60)
         assert night.attempts()[0][:2] == ("failed", "infra")
-        night.wait_for(lambda: "no Docker engine answers" in str(night.rows(WAITS)), "word that the engine is away", 60)
+        night.wait_for(lambda: "no Docker engine answers" in night.waits_for(), "word that the engine is away", 60)
         assert night.campaign() == "Active"
         made.start()
         night.wait_campaign(ceiling_s=90)
@@ -103,7 +101,7 @@ def test_a_full_disk_of_the_engine_starts_no_run_until_there_is_room(
     with Night(tmp_path / "night", on(made, small_image, LEM_MIN_FREE_DISK_MB="50")) as night:
         night.add(told, executor="docker")
         night.begin()
-        night.wait_for(lambda: f"MB left at {made.data}" in str(night.rows(WAITS)), "word of the engine's disk", 60)
+        night.wait_for(lambda: f"MB left at {made.data}" in night.waits_for(), "word of the engine's disk", 60)
         assert night.attempts() == []
         assert night.rows("SELECT event FROM outbox") == [("disk_low",)]
         engines.disk.remove()
@@ -126,7 +124,7 @@ def test_a_socket_that_is_denied_is_waited_for_and_said(engine: Containers, smal
     with Night(tmp_path / "night", variables) as night:
         night.add(campaign_text(), executor="docker")
         night.begin()
-        night.wait_for(lambda: "permission denied" in str(night.rows(WAITS)).lower(), "word of the refusal", 60)
+        night.wait_for(lambda: "permission denied" in night.waits_for().lower(), "word of the refusal", 60)
         assert night.attempts() == []
         assert night.campaign() == "Active"
         assert night.end() == 0
@@ -301,12 +299,14 @@ def test_no_secret_reaches_a_container_or_a_command_line(engine: Containers, sma
         seen += docker(
             "exec", victim.container, "sh", "-c", "cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline | tr '\\0' '\\n'"
         )
-        seen += "".join(" ".join(one.info["cmdline"] or ()) for one in psutil.process_iter(["cmdline"]))
+        environ = docker("exec", victim.container, "sh", "-c", f"tr '\\0' '\\n' < /proc/{victim.pid}/environ")
+        seen += environ + "".join(" ".join(one.info["cmdline"] or ()) for one in psutil.process_iter(["cmdline"]))
         victim.attempts()
         night.end()
         audit(night, engine)
     engine.sweep(night.home.hash)
     assert "lem_runner" in seen
+    assert "PATH=" in environ, "the runner's own environment was read"
     assert token not in seen
     assert "canary-of-the-post" not in seen
     held = [str(p) for p in tmp_path.rglob("*") if p.is_file() and token.encode() in p.read_bytes()]

@@ -14,9 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from lem_runner.oom import cgroup_oom_kills
 from lemctl.engines.containers import Containers
 from lemctl.engines.errors import EngineUnavailable
-from lemctl.engines.processes import cgroup_oom_kills
 from night import Night, campaign_text
 
 ROOT = Path(__file__).parents[2]
@@ -111,9 +111,8 @@ def test_a_campaign_waits_for_an_engine_that_is_away_and_burns_no_retry(tmp_path
     with Night(tmp_path / "night", {"DOCKER_HOST": nowhere}) as night:
         night.add(campaign_text(), executor="docker")
         night.begin()
-        waits = "SELECT json_extract(document, '$.waits_for') FROM live WHERE topic = 'daemon'"
         night.wait_for(
-            lambda: night.home.database.exists() and any("no Docker engine" in str(t) for (t,) in night.rows(waits)),
+            lambda: "no Docker engine" in night.waits_for(),
             "word that the engine is away",
         )
         assert night.attempts() == []

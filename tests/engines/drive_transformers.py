@@ -13,7 +13,8 @@ from typing import Any
 
 from lem_runner.backends import Decoding, pytorch
 from lem_runner.failures import failure_of
-from lem_runner.protocol import MeasureSpec, ModelRef, Prompt, RunSpec, WorkloadSpec
+from lem_runner.prompts import Prompt
+from lem_runner.protocol import MeasureSpec, ModelRef, RunSpec, WorkloadSpec
 
 NEW_TOKENS = 12
 
@@ -37,6 +38,8 @@ def run_case(case: dict[str, Any]) -> dict[str, Any]:
             "tokens": [one.tokens for one in made],
             "token_ns": [one.token_ns for one in made],
             "effective": engine.effective(),
+            "memory": engine.memory(),
+            "own_memory": engine._memory(),
         }
     except BaseException as error:  # noqa: BLE001 - told, as the runner would
         return {"error": failure_of(error, is_loading=True).to_json()}

@@ -81,7 +81,6 @@ def _loading(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
     ):
         loading.load_model(ModelRef("path", "tiny", path=str(folder)), settings, "cpu")
         options = dict(from_pretrained.call_args.kwargs)
-        model.load_adapter.reset_mock(return_value=False) if merged.called else None
         adapter = merged.call_args or model.load_adapter.call_args
         loading.load_assistant(settings, "cpu", model)
         assistant = from_pretrained.call_args.args[0] if from_pretrained.call_count > 1 else None

@@ -16,7 +16,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from hub_server import Hub, Repository, commit_of, serving
-from lem_runner.protocol import Prompt
+from lem_runner.prompts import Prompt
 from lemctl.campaign.file import loads
 from lemctl.campaign.plan import plan
 from lemctl.campaign.references import dataset_reference

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from runner_process import RUNNER_ROOT
 
-from lem_runner.prompts import prompt_key, tokenizer_sha256
-from lem_runner.protocol import Prompt
+from lem_runner.prompts import Prompt, prompt_key, tokenizer_sha256
 
 pytestmark = pytest.mark.engine
 

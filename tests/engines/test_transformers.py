@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from runner_process import RunnerProcess, make_spec
 
-from lem_runner.protocol import EXIT_ORPHANED, AttemptResult, ModelRef, RequestRecord, RunSpec, Warmup
+from lem_runner.protocol import EXIT_ORPHANED, ModelRef, RunSpec, Warmup
+from lem_runner.results import AttemptResult, RequestRecord
 
 pytestmark = pytest.mark.engine
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
@@ -9,14 +12,39 @@ from typing import Any
 import pytest
 from runner_process import RunnerProcess, make_spec
 
-from lem_runner.protocol import AttemptResult, ModelRef, RequestRecord, Warmup
+from lem_runner.protocol import ModelRef, Warmup
+from lem_runner.results import AttemptResult, RequestRecord
 
 pytestmark = pytest.mark.engine
 
 CEILING_S = 120.0
+RUNNER_ROOT = Path(__file__).parents[2] / "runner"
 NEW_TOKENS = 40
 LENGTHS = [3 + (7 * index) % 20 for index in range(24)]
 _numbers = count()
+#: One prompt three times on an engine that shares blocks, its cache emptied before the last: the prompt's tokens that
+#: were found in the cache each time, and what was made of them.
+SHARING = """
+import json, sys
+from lem_runner.backends import Decoding, pytorch
+from lem_runner.prompts import Prompt
+from lem_runner.protocol import MeasureSpec, ModelRef, RunSpec, WorkloadSpec
+engine, decoding = pytorch.open(), Decoding(4, "fixed", {})
+prompt = Prompt(0, None, [3 + index % 200 for index in range(100)], "")
+work = WorkloadSpec("", "", 1, 4, "fixed", "closed", concurrency=1)
+settings = {"dtype": "float32", "cb_allow_block_sharing": True, "cb_page_size": 16}
+engine.load(RunSpec("pytorch", "key", ModelRef("path", "tiny", path=sys.argv[1]), settings, {}, work, MeasureSpec()))
+engine.expect(one_by_one=True)
+engine.admit([prompt], decoding)
+cache = engine._batcher._manager.batch_processor.cache
+search, found = cache.search_prefix_match, []
+cache.search_prefix_match = lambda *arguments: found.append(search(*arguments)) or found[-1]
+made = [engine.generate([prompt], decoding, 0)[0].tokens for _ in range(2)]
+engine.forget_prompts()
+made.append(engine.generate([prompt], decoding, 0)[0].tokens)
+engine.close()
+print(json.dumps({"found": found, "made": made}))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +148,14 @@ def test_a_cancelled_load_leaves_the_engine_able(session: RunnerProcess, tmp_pat
     session.wait_cancelled(name)
     _, requests = run(session, tmp_path, stored_model, mode="closed", concurrency=4)
     assert len(requests) == len(LENGTHS)
+
+
+def test_the_prompts_of_a_window_are_new_to_a_cache_that_is_shared(engine_python: str, stored_model: Path) -> None:
+    command = [engine_python, "-c", SHARING, str(stored_model)]
+    environment = {**os.environ, "PYTHONPATH": str(RUNNER_ROOT)}
+    outcome = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=CEILING_S, env=environment)
+    told = json.loads(outcome.stdout.splitlines()[-1])
+    first, again, forgotten = told["found"]
+    assert (first, forgotten) == (0, 0)
+    assert again > 0
+    assert told["made"][0] == told["made"][1] == told["made"][2]

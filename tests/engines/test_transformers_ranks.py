@@ -54,6 +54,9 @@ def test_two_tensor_parallel_ranks_make_the_tokens_of_one(one: Callable[..., Any
     for name in ("parameters", "weights_b", "dtype"):
         assert shared["effective"][name] == alone["effective"][name]
     assert shared["effective"]["ranks"] == 2
+    # The other rank is a child of the first: its memory is in the sum over processes already.
+    assert shared["memory"]["host_rss_b"] == pytest.approx(shared["own_memory"]["host_rss_b"], rel=0.05)
+    assert shared["memory"]["device_used_b"] is None
 
 
 @pytest.mark.slow

@@ -34,10 +34,11 @@ scratch = Path(sys.argv[1])
 (scratch / "draft").mkdir()
 ref = ModelRef("path", "m", path=str(scratch / "model"))
 files = loading.ModelFiles(scratch / "model", frozenset({2}), 100)
-special = {"quantization_config": {}, "adapter": str(scratch / "draft"), "spec_model": str(scratch / "draft"),
-    "speculative_config": {"method": "ngram"},
-    "compilation_config": {"mode": 0}, "attention_config": {"backend": "CPU_ATTN"}, "kernel_config": {},
-    "mamba_config": {}, "engram_config": {}, "eplb_config": {"window_size": 10}, "ir_op_priority": {},
+special = {"quantization_config": {"ignore": ["lm_head"]}, "adapter": str(scratch / "draft"),
+    "spec_model": str(scratch / "draft"), "speculative_config": {"method": "ngram"},
+    "compilation_config": {"mode": 0}, "attention_config": {"backend": "CPU_ATTN"},
+    "kernel_config": {"moe_backend": "triton"}, "mamba_config": {"stochastic_rounding_philox_rounds": 2},
+    "engram_config": {"use_thp": True}, "eplb_config": {"window_size": 10}, "ir_op_priority": {"rms_norm": ["native"]},
     "stop_token_ids": [5], "logit_bias": {"3": 1.5}, "allowed_token_ids": [1, 2],
     "repetition_detection": {"max_pattern_size": 4, "min_pattern_size": 1, "min_count": 3}}
 plain = {"bool": lambda d: not d, "int": lambda d: (d or 0) + 2, "float": lambda d: 0.5, "str": lambda d: "x",
@@ -65,6 +66,7 @@ def reached(row, value):
     return _same(found, value)
 
 def _same(found, value):
+    assert value != {}, "an empty dict would be the same as anything"
     if isinstance(value, dict) and not isinstance(found, dict):
         return all(_same(getattr(found, key), inner) for key, inner in value.items())
     if isinstance(value, dict):

@@ -10,7 +10,8 @@ from typing import Any
 
 from runner_process import RunnerProcess, make_spec
 
-from lem_runner.protocol import AttemptResult, ModelRef, RequestRecord, RunSpec, Warmup, WorkloadSpec
+from lem_runner.protocol import ModelRef, RunSpec, Warmup, WorkloadSpec
+from lem_runner.results import AttemptResult, RequestRecord
 
 #: Two starts of Python with torch in it, and a busy machine.
 CEILING_S = 280.0

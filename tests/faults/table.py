@@ -336,8 +336,11 @@ FAULTS: tuple[tuple[str, tuple[Row, ...]], ...] = (
             ),
             (
                 "port and socket taken",
-                "cannot be: nothing listens",
-                (f"{F}/test_gpu_trouble.py::test_a_lane_listens_nowhere_so_that_no_port_or_socket_can_be_taken",),
+                "a lane listens nowhere; metrics, where they were asked for, are not told, and the log says so",
+                (
+                    f"{F}/test_gpu_trouble.py::test_a_lane_listens_nowhere_so_that_no_port_or_socket_can_be_taken",
+                    "tests/daemon/test_exposition.py::test_a_port_that_is_taken_keeps_no_night_from_being_measured",
+                ),
             ),
             (
                 "a secret that leaks (canary)",

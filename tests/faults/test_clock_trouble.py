@@ -26,10 +26,6 @@ def finished(host: Host) -> bool:
     return host.campaign().status.kind == "Finished"
 
 
-def begun_at(host: Host) -> list[datetime]:
-    return [datetime.fromisoformat(t) for (t,) in host.rows("SELECT started_utc FROM attempts ORDER BY id")]
-
-
 def findings(host: Host) -> set[str]:
     return {code for (code,) in host.rows("SELECT code FROM findings")}
 
@@ -72,7 +68,7 @@ def test_hours_follow_the_clock_that_was_set(host: Host, step_s: float) -> None:
     host.tick(2)
     assert (host.outcomes() != []) == (step_s > 0)
     host.until(lambda: finished(host), "end")
-    assert begun_at(host)[0].hour >= 21
+    assert host.begun_at()[0].hour >= 21
 
 
 def test_a_schedule_whose_hour_comes_twice_by_hand_fires_once(host: Host) -> None:
@@ -99,7 +95,7 @@ def test_daylight_saving_neither_runs_a_run_twice_nor_skips_one(
     host.add(planned(NIGHT, cycles=14))
     host.until(lambda: finished(host), "end")
     assert host.statuses() == ["Done"] * 14
-    begun = begun_at(host)
+    begun = host.begun_at()
     assert len(begun) == 14
     opens = begun[0]
     first_night = [moment for moment in begun if moment - opens < timedelta(hours=12)]
@@ -165,6 +161,7 @@ def test_a_reboot_into_a_wrong_clock_does_not_hold_a_pause_for_ever(host: Host) 
     host.reboot(off_s=-1800)
     host.clock.advance(2 * 3600)
     host.tick(3)
+    assert host.campaign().status.kind != "Paused"
     host.until(lambda: finished(host), "end")
 
 

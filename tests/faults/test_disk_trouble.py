@@ -124,8 +124,7 @@ def test_too_little_free_disk_starts_no_run_and_says_so(night: Night) -> None:
     night.environment["LEM_MIN_FREE_DISK_MB"] = "1000000000"
     night.add(campaign_text())
     night.begin()
-    sql = "SELECT json_extract(document, '$.waits_for') FROM live WHERE topic = 'daemon'"
-    night.wait_for(lambda: "free disk" in str(night.rows(sql)), "a word on the disk")
+    night.wait_for(lambda: "free disk" in night.waits_for(), "a word on the disk")
     assert night.attempts() == []
     night.end()
     night.audit()

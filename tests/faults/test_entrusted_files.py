@@ -4,6 +4,7 @@ followed, none blocks, and nothing outside that folder is read or written."""
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +57,19 @@ def test_no_link_is_followed(folder: Path, outside: Path, exists: bool) -> None:
 
 def test_a_pipe_or_a_device_blocks_nobody(folder: Path) -> None:
     os.mkfifo(folder / "pipe")
-    for what in (lambda: read_entrusted(folder / "pipe", 100), lambda: touch_entrusted(folder / "pipe")):
-        with pytest.raises(OSError, match=r"not a plain file|No such device"):
-            what()
+    (folder / "device").symlink_to("/dev/zero")
+    if os.getuid() == 0:
+        (folder / "device").unlink()
+        os.mknod(folder / "device", 0o600 | stat.S_IFCHR, os.makedev(1, 5))  # /dev/zero
+    for path in (folder / "pipe", folder / "device"):
+        for what in (
+            lambda p=path: read_entrusted(p, 100),
+            lambda p=path: touch_entrusted(p),
+            lambda p=path: write_entrusted(p, b"x"),
+            lambda p=path: write_entrusted(p, b"x", os.O_APPEND),
+        ):
+            with pytest.raises(OSError, match=r"not a plain file|No such device|symbolic links"):
+                what()
 
 
 def test_too_long_a_file_is_not_read(folder: Path) -> None:

@@ -25,16 +25,11 @@ sys.path.append(str(Path(__file__).parents[1] / "nvml_stub"))
 from nvml_stub import NvmlStub
 
 GPU = "measure: {window: 1s, baseline: 0s}\ngate: {kind: fixed, gap: 0s}\ngpus: [0]\nretry: {max: 0}"
-WAITS = "SELECT json_extract(document, '$.waits_for') FROM live WHERE topic = 'daemon'"
 
 
 @pytest.fixture
 def host(tmp_path: Path) -> NvmlStub:
     return NvmlStub(tmp_path)
-
-
-def waits(night: Night) -> str:
-    return str(night.rows(WAITS)) if night.home.database.exists() else ""
 
 
 def test_a_run_waits_for_a_process_of_others_and_burns_no_retry(tmp_path: Path, host: NvmlStub) -> None:
@@ -45,7 +40,7 @@ def test_a_run_waits_for_a_process_of_others_and_burns_no_retry(tmp_path: Path, 
             night.add(campaign_text(more=GPU))
             night.begin()
             said = f"other processes use the GPU: {stranger.pid} (sleep) on {host.uuid()}"
-            night.wait_for(lambda: said in waits(night), "word of the stranger")
+            night.wait_for(lambda: said in night.waits_for(), "word of the stranger")
             assert night.attempts() == []
             assert night.campaign() == "Active"
         finally:
@@ -70,7 +65,7 @@ def test_two_campaigns_of_two_users_never_share_a_gpu(tmp_path: Path, host: Nvml
         first.wait_until_under_way()
         assert str(first.home.root) in str(holder_text(locks / host.uuid()))
         second.begin()
-        second.wait_for(lambda: f"state folder {first.home.root}" in waits(second), "word of who holds the GPU")
+        second.wait_for(lambda: f"state folder {first.home.root}" in second.waits_for(), "word of who holds the GPU")
         assert second.attempts() == []
         assert (locks / host.uuid()).stat().st_mode & 0o777 == 0o666, "another user could not even ask"
         for night in (first, second):

@@ -17,19 +17,18 @@ from typing import Any
 
 import pytest
 
+from lem_runner.prompts import Prompt, ids_sha256
 from lem_runner.protocol import (
     CONTRACT_VERSION,
     EVENTS_FILE,
     Event,
     MeasureSpec,
     ModelRef,
-    Prompt,
-    RequestRecord,
     RunSpec,
     Warmup,
     WorkloadSpec,
-    ids_sha256,
 )
+from lem_runner.results import RequestRecord
 from lemctl.cancel import Cancel
 from lemctl.engines import session as session_module
 from lemctl.engines.events import EventTail, read_finished

@@ -17,7 +17,7 @@ static int entry(int index, char *name, int *major, int *minor)
     return count;
 }
 
-int cuInit(unsigned flags) { return getenv("LEM_TEST_CUDA_FAILS") ? 999 : (int)flags; }
+int cuInit(unsigned flags) { return (int)flags; }
 
 int cuDeviceGetCount(int *count)
 {

@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "cli": {"daemon", "report", "store", "campaign", "engines", "measure", "thermal", "judge", "simulate"},
 }
 #: Of the runner, what the controller shares: plain values and pure functions. Everything else runs in the runner alone.
-SHARED = {"protocol", "prompts", "parameters", "portable", "lengths", "named_datasets"}
+SHARED = {"protocol", "results", "prompts", "parameters", "portable", "lengths", "named_datasets", "oom"}
 #: A library that only one place may import.
 ONLY_IN = {
     "sqlite3": ("store/",),

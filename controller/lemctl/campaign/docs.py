@@ -13,8 +13,9 @@ from pydantic.fields import FieldInfo
 from lem_runner.protocol import CLOSED_FILLINGS, CONTINUOUS_FILLINGS, SETTLE_P95
 from lemctl.campaign.file import MAX_RUNS
 from lemctl.campaign.messages import unwrapped
+from lemctl.campaign.notation import Duration, Limit, Rate, Window
 from lemctl.campaign.presets import PRESETS, preset_table
-from lemctl.campaign.schema import BACKENDS, Campaign, CyclesUntil, Duration, Limit, Rate, Scoped, Window
+from lemctl.campaign.schema import BACKENDS, Campaign, CyclesUntil, Scoped
 from lemctl.campaign.trace import COLUMNS
 from lemctl.campaign.values import experiment_keys
 from lemctl.campaign.yaml import MAX_ALIASES, MAX_BYTES, MAX_DEPTH

@@ -5,10 +5,12 @@ An upper estimate for the check before a night, deliberately not a model of any 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lem_runner.lengths import draw_lengths
 from lemctl.campaign.load import in_flight
 
 MARGIN = 0.20
@@ -40,7 +42,8 @@ class VramNeed:
 def vram_needed(spec: Mapping[str, Any], config: Mapping[str, Any] | None, input_len: int | None = None) -> VramNeed:
     """What the experiment `spec` needs with the model configuration `config` (as in `config.json`).
 
-    `input_len` is the longest prompt in tokens where it is known; random prompts and those that are cut know theirs.
+    `input_len` is the longest prompt in tokens where it is known; random prompts and those that are cut or drawn know
+    theirs.
     """
     config = config if config is not None else spec["model"]["config"]
     if config is None:
@@ -59,10 +62,22 @@ def vram_needed(spec: Mapping[str, Any], config: Mapping[str, Any] | None, input
     embeddings = vocabulary * hidden * (1 if config.get("tie_word_embeddings") else 2)
     weights = (layers * (attention + _feed_forward(config, hidden)) + embeddings) * item_bytes
     workload = spec["workload"]
-    cut = (workload.get("lengths") or {}).get("truncate")
-    length = (workload["dataset"]["input_len"] or input_len or cut or ASSUMED_INPUT_LEN) + workload["max_new_tokens"]
+    length = (workload["dataset"]["input_len"] or input_len or _longest(workload)) + workload["max_new_tokens"]
     kv = 2 * layers * kv_heads * head_dim * item_bytes * in_flight(workload) * length
     return VramNeed(weights, kv, int((weights + kv) * (1 + MARGIN)))
+
+
+def _longest(workload: Mapping[str, Any]) -> int:
+    """Prompt tokens by what the campaign says of lengths; assumed where it says nothing."""
+    lengths = workload.get("lengths") or {}
+    if "draw" in lengths:
+        return _longest_drawn(lengths["draw"], workload["prompts"], workload["seed"])
+    return int(lengths.get("truncate") or max(ASSUMED_INPUT_LEN, lengths.get("pad") or 0))
+
+
+@functools.cache
+def _longest_drawn(draw: str, count: int, seed: int) -> int:
+    return max(draw_lengths(draw, count, seed))
 
 
 def _figure(config: Mapping[str, Any], names: tuple[str, ...]) -> int | None:

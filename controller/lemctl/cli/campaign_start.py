@@ -202,6 +202,8 @@ def _schedule(tx: Transaction, added: Added, document: dict[str, Any], at: str |
     campaign, tz = added.campaign, (document["hours"] or {}).get("tz")
     is_new = not added.attached or schedules.is_awaited(tx, campaign.id)
     if at is not None:
+        if document["schedule"] is not None:
+            raise UsageMistake(f"--at {at}: the file begins by its own schedule {document['schedule']}; take one out")
         begins = moment(at, "--at", tz)
         if not is_new:
             raise UsageMistake(f"--at {at}: {campaign.label} has begun already; `lemctl campaign pause` holds it")

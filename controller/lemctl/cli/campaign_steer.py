@@ -52,7 +52,7 @@ def pause(
 
 
 def _seconds(text: str) -> float:
-    from lemctl.campaign.schema import seconds
+    from lemctl.campaign.notation import seconds
     from lemctl.errors import UsageMistake
 
     try:

@@ -72,7 +72,10 @@ def _power_limit(here: list[GpuFacts]) -> Check:
 
 
 def _users(here: list[GpuFacts]) -> Check:
-    found = gpu_users()
+    try:
+        found = gpu_users()
+    except NvmlUnavailableError as error:
+        return Check("GPU users", False, str(error), "see `nvidia-smi`", is_needed=False)
     used = [f"{f.index}: {', '.join(map(str, found[f.uuid]))}" for f in here if found.get(f.uuid)]
     detail = f"processes on GPU {'; '.join(used)}" if used else "nobody else"
     fix = "end them (`ps -fp PID`), or name other GPUs in the campaign: windows beside them are INVALID"

@@ -44,8 +44,9 @@ def params(
         _show_diff(catalogue, search, executor, as_json)
         return
     if as_json:
-        word = search.lower()
-        found = [each for each in catalogue.parameters.values() if word in f"{each.name} {each.doc}".lower()]
+        keys = [row[0] for row in catalogue_rows(catalogue, search)]
+        own = {f"{backend}.{each.group}.{each.name}": each for each in catalogue.parameters.values()}
+        found = [each for name, each in own.items() if any(f"{key}.".startswith(f"{name}.") for key in keys)]
         rows = [each.to_json() for each in found]
         out_json("config.params", backend=backend, engine_version=catalogue.engine_version, parameters=rows)
         return
@@ -111,14 +112,10 @@ def _show_diff(catalogue: Catalogue, search: str, executor: str | None, as_json:
 
 def _gpus() -> tuple[str, ...]:
     """The first GPU of this host: some engines cannot be imported without one."""
-    from lemctl.measure.gpu import NvmlProbe
-    from lemctl.measure.readings import GpuLostError, NvmlUnavailableError
+    from lemctl.measure.inventory import find_gpus
+    from lemctl.measure.readings import NvmlUnavailableError
 
     try:
-        probe = NvmlProbe()
-        try:
-            return tuple(probe.gpus()[:1])
-        finally:
-            probe.close()
-    except (NvmlUnavailableError, GpuLostError):
+        return tuple(facts.uuid for facts in find_gpus()[:1])
+    except NvmlUnavailableError:
         return ()

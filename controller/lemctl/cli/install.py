@@ -35,7 +35,7 @@ def install_unit(*, is_users: bool, name: str, print_only: bool) -> None:
         return
     config = os.environ.get("XDG_CONFIG_HOME")
     path = unit_path(is_users, name, Path(config) if config else None)
-    _write(path, text)
+    _write(path, text, is_users)
     manager = "systemctl --user" if is_users else "systemctl"
     say(f"wrote {path}")
     say(f"next: {manager} daemon-reload && {manager} enable --now {name}")
@@ -43,7 +43,7 @@ def install_unit(*, is_users: bool, name: str, print_only: bool) -> None:
         say("and, so that it lives on after you log out: loginctl enable-linger")
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, text: str, is_users: bool) -> None:
     try:
         if path.exists() and not path.read_text().startswith(MARK):
             raise UsageMistake(f"{path} is not of lemctl's making: choose another --name, or move it away")
@@ -53,5 +53,5 @@ def _write(path: Path, text: str) -> None:
         partial.chmod(0o644)
         partial.replace(path)
     except OSError as error:
-        hint = "" if "--user" in sys.argv else "; with --user it needs no root"
+        hint = "" if is_users else "; with --user it needs no root"
         raise UsageMistake(f"{path} cannot be written: {error.strerror}{hint}") from None

@@ -50,6 +50,10 @@ def report(
     ] = None,
 ) -> None:
     """The figures of a campaign, one row per experiment."""
+    if html and plots is not None:
+        raise UsageMistake("--html writes one file, --plots a folder: give one of them")
+    if output is not None and not html:
+        raise UsageMistake("--output goes with --html; the other forms are printed: `lemctl report > FILE`")
     factors = read_factors({"price_per_kwh": price, "co2e_g_per_kwh": co2e})
     if html:
         write_html(name, output, include_suspect=include_suspect, factors=factors)
@@ -57,8 +61,6 @@ def report(
     if plots is not None:
         write_plots(name, plots, include_suspect=include_suspect)
         return
-    if output is not None:
-        raise UsageMistake("--output goes with --html; the other forms are printed: `lemctl report > FILE`")
     if format_ not in FORMS:
         raise UsageMistake(f"--format is one of {', '.join(FORMS)}; found {format_!r}")
     if format_ == "methods":

@@ -63,6 +63,10 @@ def scheduled(store: Store, now_s: float) -> list[Scheduled]:
     begins = []
     for one in found:
         zone = zone_of(one.tz)
-        at = datetime.fromisoformat(one.at_utc) if one.at_utc else read_cron(one.cron or "").next(now, zone)
+        at = (
+            datetime.fromisoformat(one.at_utc)
+            if one.at_utc
+            else read_cron(one.cron or "").next(max(now, one.since), zone)
+        )
         begins.append((at, Scheduled(one.name, local_text(at, zone), one.cron)))
     return [one for _, one in sorted(begins, key=lambda pair: pair[0])]

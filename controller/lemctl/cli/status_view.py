@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from lemctl.cli.describe import seconds_since
 from lemctl.cli.state import daemon_pid, home
@@ -19,7 +19,7 @@ from lemctl.report.status import DaemonState, GpuNow, LaneState, Status, status_
 from lemctl.store.database import Store
 from lemctl.store.queries import last_ended, line_of_campaigns
 from lemctl.store.read_status import faults, last_runs, live, next_queued, run_lines
-from lemctl.store.read_traces import latest_readings, temp_c_at
+from lemctl.store.read_traces import LatestReading, latest_readings, temp_c_at
 
 if TYPE_CHECKING:
     from lemctl.paths import Home
@@ -100,11 +100,17 @@ def gpus_now(store: Store, topics: dict[str, dict[str, Any]]) -> list[GpuNow]:
                 temp_c=told.get("temp_c"),
                 busy_pct=told.get("gpu_utilisation_pct"),
                 sm_clock_mhz=told.get("sm_clock_mhz"),
-                held="THROTTLED" if one.is_throttled else "at its power cap" if one.is_capped else None,
+                held=_held(one),
                 cooling_from_c=temp_c_at(connection, one.gpu, boot, closed[0]) if closed else None,
             )
         )
     return found
+
+
+def _held(one: LatestReading) -> Literal["at its power cap", "THROTTLED", "throttling not told"] | None:
+    if one.reading.get("event_reasons") is None:
+        return "throttling not told"
+    return "THROTTLED" if one.is_throttled else "at its power cap" if one.is_capped else None
 
 
 def lane_states(store: Store, topics: dict[str, dict[str, Any]], now_s: float) -> list[LaneState]:

@@ -4,9 +4,9 @@ the place and never holds an address; the name begins with LEM_NOTIFY, so that n
 from __future__ import annotations
 
 import os
-import stat
 from pathlib import Path
 
+from lemctl.engines.entrusted import open_entrusted
 from lemctl.errors import PreflightRefused
 from lemctl.paths import Home
 from lemctl.redact import ADDRESS_PREFIX
@@ -30,7 +30,7 @@ def addresses_named(name: str, home: Home) -> list[str]:
 def _from_file(name: str, home: Home) -> str:
     path = home.notify / name
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        fd = open_entrusted(path, os.O_RDONLY)
     except FileNotFoundError:
         raise PreflightRefused(
             f"{name} is neither set nor a file: put addresses (see https://github.com/caronc/apprise) into {path}, "
@@ -40,8 +40,10 @@ def _from_file(name: str, home: Home) -> str:
         raise PreflightRefused(f"{path} cannot be read: {error.strerror}") from None
     with os.fdopen(fd, "rb") as file:
         status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+        if status.st_uid != os.getuid() or status.st_mode & 0o077:
             raise PreflightRefused(f"{path} must be a file of yours that nobody else can read: chmod 600 {path}")
+        if status.st_size > MAX_BYTES:
+            raise PreflightRefused(f"{path} is larger than {MAX_BYTES} bytes")
         return file.read(MAX_BYTES).decode(errors="replace")
 
 

@@ -37,13 +37,14 @@ def judge_campaign(tx: Transaction, campaign: Campaign, clock: Clock) -> None:
     if to is None:
         return
     event: outbox.Event = "gpu_lost" if to == GPU_LOST else "breaker"
-    body = f"{to.reason}; {campaigns.describe(tx, campaign, clock)}; `lemctl campaign resume {campaign.label}`"
+    next_step = f"; `lemctl campaign resume {campaign.label}`"
     if isinstance(to, CampaignCancelled):
-        event, body = "finished", f"{to.reason}; {campaigns.describe(tx, campaign, clock)}"
+        event, next_step = "finished", ""
         campaigns.cancel_queued(tx, campaign, to.reason, clock, "daemon")
         campaigns.close(tx, campaign, to, clock, "daemon")
     else:
         moves.move(tx, "campaign", campaign.id, to, utc_text(clock.utc()), "daemon")
+    body = f"{to.reason}; {campaigns.describe(tx, campaign, clock)}{next_step}"
     outbox.tell(tx, campaign, event, body, clock)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lem_runner.protocol import RequestRecord, WindowRecord
+from lem_runner.results import RequestRecord, WindowRecord
 from lemctl.judge.flops import UnknownShapeError, decode_bytes_per_step, parameter_flops, read_shape, total_flops
 from lemctl.judge.measured import Absent, Flops
 

@@ -7,11 +7,13 @@ its power is higher by leakage, which is no drift.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from lemctl.cancel import Cancel
 from lemctl.daemon.instruments import BaselineRecord, GateSpec, Tell
 from lemctl.daemon.lanes import Lane
 from lemctl.errors import CancelledByPerson, Interrupted, RunFailed
+from lemctl.judge.drift import find_drift
 from lemctl.store import live, sessions
 from lemctl.store.campaigns import Campaign
 from lemctl.store.queue import QueuedRun
@@ -31,6 +33,10 @@ def open_campaign(run: QueuedRun, lane: Lane, cancel: Cancel, tell: Tell) -> Bas
         return BaselineRecord("B0", None, None, "an engine of the campaign before was loaded")
     gate = GateSpec(**run.campaign.document["gate"])
     record = _take(run, lane, cancel, gate if gate.kind == "cool" else None, tell)
+    # A daemon that began anew in mid-campaign takes another one.
+    first_w = sessions.first_deep_idle_w(lane.store.connection, run.campaign.id, lane.name)
+    drift = find_drift([(first_w, None), (record.power_w, record.uncertainty_w)])
+    record = replace(record, shift=None if drift is None else drift.shift)
     lane.unloaded[run.campaign.id] = record
     return record
 

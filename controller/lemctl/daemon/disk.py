@@ -40,7 +40,7 @@ class Disk(Protocol):
 class Boundless:
     """A `Disk` for a simulation."""
 
-    def lack(self, others: Iterable[Path] = ()) -> str | None:  # noqa: ARG002
+    def lack(self, others: Iterable[Path] = ()) -> str | None:  # noqa: ARG002 - the Protocol's signature
         """Never."""
         return None
 

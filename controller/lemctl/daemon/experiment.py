@@ -71,7 +71,7 @@ class World:
     environments: Callable[[OpenSession], list[tuple[str, str, str]]]
     back_off_scale: float = 1.0
     #: Which disk has no room for a run, in words.
-    disk_lack: Callable[[Executor], str | None] = lambda executor: None  # noqa: ARG005
+    disk_lack: Callable[[Executor], str | None] = lambda executor: None  # noqa: ARG005 - as Host gives it
     #: A folder of the model folder, by its name.
     folder_of: Callable[[str], Path] = Path
 
@@ -135,7 +135,7 @@ def _attempt(run: QueuedRun, lane: Lane, world: World, cancel: Cancel, attempt: 
         for kind, digest, text in world.environments(opened):
             sessions.add_environment(tx, attempt.id, kind, digest, text, lane.clock)
 
-    context = _context(spec, opened, attempt, lane, cancel, tale)
+    context = _context(spec, GateSpec(**document["gate"]), opened, attempt, lane, cancel, tale)
 
     tale.phase("loading")
     asked = configuration(spec, parameters)
@@ -163,7 +163,7 @@ def _attempt(run: QueuedRun, lane: Lane, world: World, cancel: Cancel, attempt: 
     lane.instruments.watch_warmup(lambda: touch_entrusted(steady), spec["measure"]["warmup"]["max_s"])
     finished = opened.session.go(attempt.uuid, cancel, tale.on_event)
     watched = lane.instruments.end_attempt(finished.result.windows)
-    host = _host_evidence(mark, lane)
+    host = {**_host_evidence(mark, lane), "baseline_shift": unloaded.shift}
     tale.phase("baseline")
     after = _baseline("B2_after", spec, opened, lane, cancel, tale)
     lane.instruments.rest()
@@ -204,7 +204,13 @@ def _gate(document: dict[str, Any], opened: OpenSession, lane: Lane, cancel: Can
 
 
 def _context(
-    spec: dict[str, Any], opened: OpenSession, attempt: Attempt, lane: Lane, cancel: Cancel, tale: Tale
+    spec: dict[str, Any],
+    gate: GateSpec,
+    opened: OpenSession,
+    attempt: Attempt,
+    lane: Lane,
+    cancel: Cancel,
+    tale: Tale,
 ) -> BaselineRecord:
     """B1, a device context without an engine: taken once per place, in a session that has not loaded yet."""
     place = lane.executor.identity(opened.need.backend)
@@ -215,6 +221,9 @@ def _context(
         return _baseline("B1", spec, opened, lane, cancel, tale)  # absent, with the reason
     if opened.is_loaded:
         return BaselineRecord("B1", None, None, "the engine was loaded already")
+    if gate.kind == "cool":  # right after another engine's work the power is higher by leakage
+        lane.instruments.gate(gate, lambda seconds: opened.session.idle(cancel, seconds), cancel, tale.waits_for)
+        cancel.raise_if_set()
     obstacle = opened.session.hold_context(attempt.uuid, cancel)
     if obstacle is None:
         tale.phase("baseline")

@@ -13,7 +13,8 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
+from socketserver import TCPServer
 from typing import Any, NamedTuple
 
 from lemctl import __version__
@@ -142,8 +143,10 @@ class _Handler(BaseHTTPRequestHandler):
         """A scrape every few seconds is no news."""
 
 
-class Exposition(HTTPServer):
-    """Serves scrapes, one at a time, on a thread that ends with the process."""
+class Exposition(TCPServer):
+    """Serves scrapes, one at a time, on a thread that ends with the process. No HTTPServer: that looks its name up."""
+
+    allow_reuse_address = True
 
     def __init__(self, address: str, store: Store):
         """`address` is HOST:PORT. Raises OSError where it cannot be had."""

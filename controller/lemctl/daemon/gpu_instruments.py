@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lem_runner.protocol import WindowRecord
+from lem_runner.results import WindowRecord
 from lemctl.cancel import Cancel
 from lemctl.clock import Clock
 from lemctl.daemon.gating import wait_at_gate

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from lem_runner.protocol import WindowRecord
+from lem_runner.results import WindowRecord
 from lemctl.cancel import Cancel
 from lemctl.errors import RunFailed
 from lemctl.judge.measured import Absent, BaselineName, Energy, Quantity, Scope
@@ -54,6 +54,8 @@ class BaselineRecord:
     power_w: float | None
     uncertainty_w: float | None
     reason: str | None
+    #: Of B0: relative change since the campaign's first one, where this is another.
+    shift: float | None = None
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,7 @@ class NoSensors:
         """A process that has ended has freed its memory."""
         return None
 
-    def explained(self, fault: RunFailed, since_mono_ns: int) -> RunFailed:  # noqa: ARG002
+    def explained(self, fault: RunFailed, since_mono_ns: int) -> RunFailed:  # noqa: ARG002 - the Protocol's signature
         """Nobody said anything."""
         return fault
 

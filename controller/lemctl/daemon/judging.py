@@ -53,7 +53,7 @@ def judge_attempt(
     """Every metric and every finding of one attempt. `spec` is the experiment's, `config` its model's, if at hand.
 
     `configuration` is what was resolved and what the engine reports.
-    `host` is evidence that no meter of the device gives: steps of the clock, suspends.
+    `host` is evidence that no meter of the window gives: steps of the clock, suspends, a shift of B0.
     """
     result = finished.result
     work = count_work(config, result.effective, _counted_work(spec, finished))
@@ -63,7 +63,7 @@ def judge_attempt(
         counting=result.counting,
         energy=watched.energy,
         baselines={name: baseline_quantity(list(baselines), name) for name in ("b0", "b1", "b2")},
-        **{  # type: ignore[arg-type]
+        **{  # type: ignore[arg-type]  # names are those of METRICS' inputs
             "peak_memory_bytes": _peak_memory(result.memory),
             **_cache_use(result.gauges),
             **work,

@@ -100,10 +100,12 @@ class Lane:
         self._prove_free(cancel)
         return self._open_session(need, cancel)
 
-    def has_open(self, spec: dict[str, Any]) -> bool:
-        """Whether an engine as this experiment needs is loaded, as far as the experiment tells."""
-        parts = self.open.need.parts if self.open is not None and self.open.is_loaded else {}
-        return bool(parts) and all(parts[name] == spec[name] for name in ("backend", "model", "engine"))
+    def has_open(self, spec: dict[str, Any], engine: dict[str, Any]) -> bool:
+        """Whether an engine as this experiment needs is loaded and stays; `engine` are its resolved parameters."""
+        if self.open is None or not self.open.is_loaded or self.open.need.isolation != "engine":
+            return False
+        wanted = {"backend": spec["backend"], "model": spec["model"], "engine": engine}
+        return all(self.open.need.parts[name] == value for name, value in wanted.items())
 
     def _prove_free(self, cancel: Cancel) -> None:
         """The device's memory is back at its floor before another engine starts: else the container goes, and if that

@@ -23,11 +23,11 @@ class _JsonLines(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "thread": record.threadName,
-            "message": record.getMessage(),
+            "message": redact(record.getMessage()),
         }
         if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return redact(json.dumps(line))
+            line["traceback"] = redact(self.formatException(record.exc_info))
+        return json.dumps(line)
 
 
 class _Private(logging.handlers.RotatingFileHandler):

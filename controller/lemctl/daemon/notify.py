@@ -93,11 +93,12 @@ class SenderProcess:
 
 @dataclass
 class Post:
-    """A sending with what it carries and when it began."""
+    """A sending with what it carries and when it began; `sent` is its answer, kept until that is noted."""
 
     sending: Sending
     letters: Sequence[Letter]
     began_ns: int
+    sent: Sent | None = None
 
 
 class Postman:
@@ -149,14 +150,15 @@ class Postman:
         return is_time_to_send(outbox.sent_since(self._store.connection, urls_from, now - timedelta(hours=1)), now)
 
     def _collect(self, post: Post, now_ns: int) -> None:
-        sent = post.sending.poll()
+        sent = post.sent or post.sending.poll()
         if sent is None:
             if now_ns - post.began_ns < SEND_TIMEOUT_S * 1e9:
                 return
             post.sending.kill()
             sent = Sent(post.letters[0].delivered, f"nothing heard for {SEND_TIMEOUT_S:.0f} s")
-        self._post = None
+        post.sent = sent  # a full disk keeps it from being noted, and must not have it sent again
         self._note(post.letters, sent)
+        self._post = None
 
     def _note(self, letters: Sequence[Letter], sent: Sent) -> None:
         with self._store.transaction() as tx:

@@ -16,7 +16,6 @@ from lemctl.lines import duration
 from lemctl.store import campaigns, queue, schedules
 from lemctl.store.database import Transaction
 from lemctl.store.schedules import Schedule
-from lemctl.store.status import CAMPAIGN_OPEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +81,7 @@ def _fire_due(tx: Transaction, clock: Clock) -> None:
             continue
         if not schedule.has_fired:
             schedules.note_begun(tx, schedule, utc_text(moment), schedule.campaign_id)
-        elif campaigns.find(tx, schedule.name).status.kind not in CAMPAIGN_OPEN:
+        elif not campaigns.is_name_open(tx, schedule.name):
             again = campaigns.begin_again(tx, campaigns.by_id(tx, schedule.campaign_id), clock)
             schedules.note_begun(tx, schedule, utc_text(moment), again.id)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -51,8 +52,6 @@ LOOK_AGAIN_S = 30.0
 LaneFor = Callable[[Campaign, dict[str, Any]], Lane]
 #: What a worker does with a run on its lane, until it is told to end.
 Task = Callable[[QueuedRun, Lane, Cancel], None]
-#: Megabytes free on the disk of the state folder.
-FreeDisk = Callable[[], float]
 
 
 @dataclass
@@ -296,12 +295,12 @@ class Daemon:
 
     def _tell_of_disk(self, campaign: Campaign, lack: str) -> str:
         if campaign.id not in self._told_of_disk:
-            self._told_of_disk.add(campaign.id)
             with self.store.transaction() as tx:
                 body = (
                     f"{lack}; it goes on by itself when there is room; {campaigns.describe(tx, campaign, self.clock)}"
                 )
                 outbox.tell(tx, campaign, "disk_low", body, self.clock)
+            self._told_of_disk.add(campaign.id)
         return lack
 
     def _begin(self, run: QueuedRun, task: Task) -> None:
@@ -369,7 +368,8 @@ class Daemon:
         for chore in self.chores:
             chore.close()
         try:
-            self._tell("leaving")
+            with suppress(DiskFull):  # only `status` lacks it: what is under way is ended all the same
+                self._tell("leaving")
             if self.work is not None:
                 self.work.cancel.set("interrupted", "the daemon was asked to end")
                 self.work.thread.join()

@@ -10,6 +10,7 @@ from lemctl.campaign.hours import Hours, describe, read_hours
 from lemctl.clock import Clock, utc_text
 from lemctl.daemon import schedule
 from lemctl.daemon.lanes import Lane
+from lemctl.daemon.specs import resolved
 from lemctl.lines import plural
 from lemctl.store import campaigns, moves, queue, read_history
 from lemctl.store.campaigns import Campaign
@@ -81,5 +82,5 @@ def expected_s(tx: Transaction, campaign: Campaign, run: QueuedRun, lane: Lane |
     past = read_history.past_runs(tx, simulated, run.experiment) or read_history.past_runs(tx, simulated)
     known = read_history.durations(past)
     guess_s = read_history.UNKNOWN_S if run.guess_s is None else run.guess_s
-    is_open = lane is not None and lane.has_open(run.spec)
+    is_open = lane is not None and lane.has_open(run.spec, resolved(run.spec, campaign.document).engine)
     return known.whole(run.experiment, run.spec["backend"], run.model, guess_s, not is_open)

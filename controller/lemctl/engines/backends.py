@@ -68,13 +68,17 @@ class Backend:
         return data_folder() / "images" / self.name
 
 
-#: vLLM's own image for NVIDIA GPUs, of the version that `images/vllm/params.json` describes. A tag can move; to pin it:
+#: vLLM's own image for NVIDIA GPUs, of the version that `images/vllm/params.json` describes. Its digest was not to be
+#: had when this was written, and a tag can move; to pin it:
 #: docker pull IMAGE && export LEM_IMAGE_VLLM=$(docker image inspect --format '{{index .RepoDigests 0}}' IMAGE)
 #: Every session keeps the digest of the image that it ran.
 VLLM_UPSTREAM = "vllm/vllm-openai:v0.32.0"
 
-#: NVIDIA's own image of the version that `images/tensorrt/params.json` describes, pinned in the same way.
-TENSORRT_UPSTREAM = "nvcr.io/nvidia/tensorrt-llm/release:1.2.1"
+#: NVIDIA's own image of the version that `images/tensorrt/params.json` describes. The digest is the one that several
+#: published records of pulls give for this tag.
+TENSORRT_UPSTREAM = (
+    "nvcr.io/nvidia/tensorrt-llm/release:1.2.1@sha256:33cd085b772947bd22b7273886539331420404e5d2a4a039945241945ff927b9"
+)
 
 BACKENDS: dict[str, Backend] = {
     row.name: row

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lem_runner.oom import cgroup_oom_kills
 from lemctl.engines.errors import ContainerFault, ContainerGone, EngineUnavailable, ImageMissing
-from lemctl.engines.processes import cgroup_oom_kills
 
 if TYPE_CHECKING:
     from python_on_whales import Container, DockerClient

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from lem_runner.oom import has_grown
 from lem_runner.protocol import PID_FILE
 from lemctl.engines.backends import Backend
 from lemctl.engines.containers import Containers, ContainerSpec
@@ -282,7 +283,7 @@ class DockerRunner:
             if oom is not None or self._oom_before is None or time.monotonic() > until:
                 break
             time.sleep(0.1)
-        grew = oom is not None and self._oom_before is not None and oom > self._oom_before
+        grew = has_grown(self._oom_before, oom)
         if code == 255:
             return Death("infra", "the connection to the Docker engine was lost")
         return death_of(code, grew)

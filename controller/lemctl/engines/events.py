@@ -14,17 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from lem_runner.protocol import (
-    AttemptResult,
-    ContractError,
-    Counting,
-    Event,
-    RequestRecord,
-    counted_inside,
-    ids_sha256,
-    requests_file,
-    result_file,
-)
+from lem_runner.prompts import ids_sha256
+from lem_runner.protocol import ContractError, Event
+from lem_runner.results import AttemptResult, Counting, RequestRecord, counted_inside, requests_file, result_file
 from lemctl.engines.entrusted import open_entrusted, read_entrusted
 from lemctl.errors import RunFailed
 

@@ -14,9 +14,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from lem_runner.oom import has_grown, oom_kills
 from lem_runner.protocol import EXIT_IO, EXIT_ORPHANED, STDERR_FILE, STDOUT_FILE
 from lemctl.engines.logs import CappedLog
-from lemctl.engines.processes import SESSION_VARIABLE, cgroup_oom_kills, kill_processes, processes_on
+from lemctl.engines.processes import SESSION_VARIABLE, kill_processes, processes_on
 from lemctl.engines.session import Death
 from lemctl.errors import RunFailed
 
@@ -128,7 +129,7 @@ class LocalRunner:
     """A runner as our own child; a `RunnerProcess`. What it starts carries its session folder in the environment."""
 
     def __init__(self, interpreter: str, runner_root: Path, folder: Path, extra_environment: Mapping[str, str]):
-        self._oom_before = _oom_kills()
+        self._oom_before = oom_kills()
         self._folder = folder
         self._death: Death | None = None
         environment = runner_environment(runner_root, {**extra_environment, SESSION_VARIABLE: str(folder)})
@@ -143,7 +144,7 @@ class LocalRunner:
         """None while it lives."""
         code = self._child.returncode()
         if code is not None and self._death is None:
-            self._death = death_of(code, _grew(self._oom_before, _oom_kills()))
+            self._death = death_of(code, has_grown(self._oom_before, oom_kills()))
         return self._death
 
     def kill(self) -> None:
@@ -179,22 +180,3 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
-
-
-def _oom_kills() -> int | None:
-    """The kernel's count of processes ended for want of memory: in our own control group where there is one, because
-    what others run out of is nothing of ours; else on the whole host. None where it does not tell."""
-    own = cgroup_oom_kills(os.getpid())
-    if own is not None:
-        return own
-    try:
-        for line in Path("/proc/vmstat").read_text().splitlines():
-            if line.startswith("oom_kill "):
-                return int(line.split()[1])
-    except OSError:
-        pass
-    return None
-
-
-def _grew(before: int | None, after: int | None) -> bool:
-    return before is not None and after is not None and after > before

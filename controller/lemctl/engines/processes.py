@@ -58,22 +58,3 @@ def _is_on(process: Path, wanted: set[bytes]) -> bool:
 
 def _is_below(path: bytes, wanted: set[bytes]) -> bool:
     return any(path == folder or path.startswith(folder + b"/") for folder in wanted)
-
-
-def cgroup_oom_kills(pid: int, cgroup_root: Path = Path("/sys/fs/cgroup"), proc: Path = Path("/proc")) -> int | None:
-    """The `oom_kill` counter of the process' memory cgroup, in version 2 or 1 of the kernel's interface."""
-    try:
-        for line in (proc / str(pid) / "cgroup").read_text().splitlines():
-            _, controllers, path = line.split(":", 2)
-            if controllers == "":
-                counters = cgroup_root / path.lstrip("/") / "memory.events"
-            elif "memory" in controllers.split(","):
-                counters = cgroup_root / "memory" / path.lstrip("/") / "memory.oom_control"
-            else:
-                continue
-            if counters.exists():
-                pairs = (entry.split() for entry in counters.read_text().splitlines())
-                return next((int(pair[1]) for pair in pairs if pair[0] == "oom_kill"), None)
-    except OSError:  # the process ended in between
-        return None
-    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,10 @@ def prepare_trace(trace: Mapping[str, Any], sources: Sequence[Path], folder: Pat
         if source.is_file() and file_sha256(source) == trace["sha256"]:
             text = "".join(f"{moment_s!r}\n" for moment_s in read_arrivals(source))
             temporary = path.with_name(f".{path.name}.tmp")
-            temporary.write_text(text)
+            with temporary.open("w") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
             temporary.chmod(MODE)
             temporary.replace(path)
             return None

@@ -41,7 +41,7 @@ class Correlation:
 
 def estimate_correlation(cells: Sequence[Repeats]) -> Correlation | None:
     """The pooled correlation of neighbouring cycles; None where there are too few. Negative ones read as 0."""
-    residuals = _without_blocks([_relative(cell) for cell in cells if len(cell) > 2])
+    residuals = _without_blocks([freed for cell in cells if len(cell) > 2 and (freed := _relative(cell))])
     products = squares = 0.0
     pairs = 0
     shapes: list[tuple[int, ...]] = []
@@ -87,7 +87,7 @@ def _without_blocks(cells: Sequence[dict[int, float]]) -> list[dict[int, float]]
             blocks.setdefault(cycle, []).append(value)
     common = {cycle: statistics.fmean(values) if len(values) > 2 else 0.0 for cycle, values in blocks.items()}
     freed = [{cycle: value - common[cycle] for cycle, value in cell.items()} for cell in cells]
-    return [{cycle: value - statistics.fmean(cell.values()) for cycle, value in cell.items()} for cell in freed if cell]
+    return [{cycle: value - statistics.fmean(cell.values()) for cycle, value in cell.items()} for cell in freed]
 
 
 def _solve(observed: float, shapes: Sequence[tuple[int, ...]]) -> float:

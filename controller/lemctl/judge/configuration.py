@@ -5,6 +5,7 @@ Only what both sides tell is compared. A value that leaves the choice to the eng
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,8 @@ _GRAVE = (
     "seqs", "tokens", "len", "window", "compile", "eager", "graph", "backend", "precision", "deterministic", "load_in",
     "device", "threads",
 )  # fmt: skip
+#: A name behind those of a library; paths, versions and repositories are none.
+_PREFIXED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
 _LEFT_OPEN = (None, "auto")
 
 
@@ -67,7 +70,7 @@ def _pairs(given: Mapping[str, Any], told: Mapping[str, Any]) -> Iterator[tuple[
 
 
 def _agree(given: Any, seen: Any) -> bool:
-    if any(given is left or given == left for left in _LEFT_OPEN):
+    if given in _LEFT_OPEN:
         return True
     if isinstance(given, (int, float)) and isinstance(seen, (int, float)):
         return bool(given == seen)
@@ -78,7 +81,9 @@ def _agree(given: Any, seen: Any) -> bool:
 
 def _name(value: Any) -> Any:
     """A word without the library's own prefix or case: `torch.float16`, `QuantAlgo.FP8` and `fp8`."""
-    return value.rpartition(".")[2].lower() if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    return (value.rpartition(".")[2] if _PREFIXED.fullmatch(value) else value).lower()
 
 
 def _word(value: Any) -> str:

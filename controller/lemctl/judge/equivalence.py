@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, Protocol
 
+from lemctl.judge.work import FAILED_STOPS
+
 #: Outputs kept of an attempt: those of the prompts with the smallest hashes, so that any two attempts keep the same
 #: ones, and so many tokens of each.
 KEPT_OUTPUTS = 256
@@ -36,19 +38,39 @@ class RequestDone(Protocol):
     """What is asked of a request's record."""
 
     @property
-    def prompt_sha256(self) -> str: ...  # noqa: D102
+    def prompt_sha256(self) -> str:
+        """Hash of the prompt's token ids."""
+        ...
+
     @property
-    def tokens_in(self) -> int: ...  # noqa: D102
+    def tokens_in(self) -> int:
+        """Tokens of the prompt."""
+        ...
+
     @property
-    def tokens_out(self) -> int: ...  # noqa: D102
+    def tokens_out(self) -> int:
+        """Tokens made."""
+        ...
+
     @property
-    def stop(self) -> str: ...  # noqa: D102
+    def stop(self) -> str:
+        """Why it ended."""
+        ...
+
     @property
-    def output_sha256(self) -> str | None: ...  # noqa: D102
+    def output_sha256(self) -> str | None:
+        """Hash of the output's token ids."""
+        ...
+
     @property
-    def output_ids(self) -> Sequence[int] | None: ...  # noqa: D102
+    def output_ids(self) -> Sequence[int] | None:
+        """The output's token ids."""
+        ...
+
     @property
-    def cached_tokens(self) -> int | None: ...  # noqa: D102
+    def cached_tokens(self) -> int | None:
+        """Tokens of the prompt that a prefix cache served."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +160,9 @@ def work_of(
 
 def cache_hits(requests: Sequence[RequestDone], gauges: Mapping[str, float | None]) -> float | None:
     """Share of prompt tokens that a prefix cache served: counted by request, else the engine's own rate, else None."""
-    counted = [request.cached_tokens for request in requests]
-    tokens_in = sum(request.tokens_in for request in requests)
+    answered = [request for request in requests if request.stop not in FAILED_STOPS]
+    counted = [request.cached_tokens for request in answered]
+    tokens_in = sum(request.tokens_in for request in answered)
     if tokens_in and all(count is not None for count in counted):
         return sum(count or 0 for count in counted) / tokens_in
     return gauges.get("prefix_cache_hit_rate")

@@ -63,7 +63,12 @@ def _register_reading(name: str, unit: str, field: str, meaning: str) -> None:
         return Value(known(figure))
 
 
-_register_reading("peak_memory", "byte", "peak_memory_bytes", "Highest GPU memory in use during the windows, summed.")
+_register_reading(
+    "peak_memory",
+    "byte",
+    "peak_memory_bytes",
+    "Highest memory in use: of the GPUs during the windows, summed (NVML); without GPUs the runner's own peak.",
+)
 _register_reading("gpu_utilisation", "1", "gpu_utilisation", "Share of time with a kernel running (NVML): not FLOPs.")
 _register_reading("memory_utilisation", "1", "memory_utilisation", "Share of time with memory being accessed (NVML).")
 _register_reading("sm_clock", "MHz", "sm_clock_mhz", "Mean SM clock in the windows.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lemctl.judge.measured import NS_PER_S, Measured
 from lemctl.judge.metric import MetricRegistry, NotKnownError, Value, divided
 from lemctl.judge.statistics import quantile
-from lemctl.judge.work import WORK_INPUTS, duration_s, is_inside, requests_counted, requests_in_flight
+from lemctl.judge.work import WORK_INPUTS, duration_s, is_inside, requests_answered, requests_in_flight
 
 LOAD_METRICS = MetricRegistry()
 _metric = LOAD_METRICS.metric
@@ -36,7 +36,7 @@ def in_flight_mean(measured: Measured) -> Value:
 @_metric("1", WORK_INPUTS)
 def prefix_cache_hit_rate(measured: Measured) -> Value:
     """Share of the prompts' tokens that a prefix cache served."""
-    counted = requests_counted(measured)
+    counted = requests_answered(measured)
     if any(request.cached_tokens is None for request in counted):
         raise NotKnownError("the engine does not tell what its prefix cache served")
     cached = sum(request.cached_tokens or 0 for request in counted)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from lem_runner.protocol import Counting
+from lem_runner.results import Counting
 
 NS_PER_S = 1e9
 
@@ -59,44 +59,93 @@ class WindowSpan(Protocol):
     """One measured interval; edges are monotonic ns, stamped after device synchronisation."""
 
     @property
-    def window(self) -> int: ...  # noqa: D102
+    def window(self) -> int:
+        """Number of the window."""
+        ...
+
     @property
-    def t_begin_ns(self) -> int: ...  # noqa: D102
+    def t_begin_ns(self) -> int:
+        """Its beginning."""
+        ...
+
     @property
-    def t_end_ns(self) -> int: ...  # noqa: D102
+    def t_end_ns(self) -> int:
+        """The end."""
+        ...
+
     @property
-    def batches(self) -> int: ...  # noqa: D102
+    def batches(self) -> int:
+        """Batches inside."""
+        ...
 
 
 class ServedRequest(Protocol):
     """One inference request; times are monotonic ns, None where the engine does not tell."""
 
     @property
-    def window(self) -> int: ...  # noqa: D102
+    def window(self) -> int:
+        """Number of the window."""
+        ...
+
     @property
-    def prompt_sha256(self) -> str: ...  # noqa: D102
+    def prompt_sha256(self) -> str:
+        """Hash of the prompt's token ids."""
+        ...
+
     @property
-    def tokens_in(self) -> int: ...  # noqa: D102
+    def tokens_in(self) -> int:
+        """Tokens of the prompt."""
+        ...
+
     @property
-    def tokens_out(self) -> int: ...  # noqa: D102
+    def tokens_out(self) -> int:
+        """Tokens made."""
+        ...
+
     @property
-    def t_submit_ns(self) -> int: ...  # noqa: D102
+    def t_submit_ns(self) -> int:
+        """Handed to the engine."""
+        ...
+
     @property
-    def t_first_ns(self) -> int | None: ...  # noqa: D102
+    def t_first_ns(self) -> int | None:
+        """Its first token."""
+        ...
+
     @property
-    def t_end_ns(self) -> int: ...  # noqa: D102
+    def t_end_ns(self) -> int:
+        """The end."""
+        ...
+
     @property
-    def token_ns(self) -> Sequence[int] | None: ...  # noqa: D102
+    def token_ns(self) -> Sequence[int] | None:
+        """Each token."""
+        ...
+
     @property
-    def stop(self) -> str: ...  # noqa: D102
+    def stop(self) -> str:
+        """Why it ended."""
+        ...
+
     @property
-    def t_due_ns(self) -> int | None: ...  # noqa: D102
+    def t_due_ns(self) -> int | None:
+        """When it was due, under a load with arrivals."""
+        ...
+
     @property
-    def queue_s(self) -> float | None: ...  # noqa: D102
+    def queue_s(self) -> float | None:
+        """Seconds in the engine's queue."""
+        ...
+
     @property
-    def prefill_s(self) -> float | None: ...  # noqa: D102
+    def prefill_s(self) -> float | None:
+        """Seconds from the queue's end to the first token."""
+        ...
+
     @property
-    def cached_tokens(self) -> int | None: ...  # noqa: D102
+    def cached_tokens(self) -> int | None:
+        """Tokens of the prompt that a prefix cache served."""
+        ...
 
 
 _NO_METER = Absent("no such meter ran")

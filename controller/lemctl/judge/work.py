@@ -48,7 +48,7 @@ def count_tokens_in(measured: Measured) -> int:
     """Prompt tokens processed in the windows. Raises NotKnownError where that needs times the engine does not tell."""
     if measured.counting == "whole_requests":
         return sum(request.tokens_in for request in requests_counted(measured))
-    firsts = ((request, request.t_first_ns) for request in measured.requests)
+    firsts = ((r, r.t_first_ns) for r in measured.requests if not _is_lost(r, r.t_first_ns))
     return sum(request.tokens_in for request, t_ns in firsts if is_inside(_told(t_ns, "first-token times"), measured))
 
 
@@ -56,7 +56,7 @@ def count_tokens_out(measured: Measured) -> int:
     """Output tokens produced in the windows. Raises NotKnownError like `count_tokens_in`."""
     if measured.counting == "whole_requests":
         return sum(request.tokens_out for request in requests_counted(measured))
-    told = [_told(request.token_ns, "token times") for request in measured.requests]
+    told = [_told(r.token_ns, "token times") for r in measured.requests if not _is_lost(r, r.token_ns)]
     return sum(
         bisect_left(times_ns, window.t_end_ns) - bisect_left(times_ns, window.t_begin_ns)
         for times_ns in told
@@ -77,6 +77,11 @@ def requests_in_flight(measured: Measured) -> float:
         for window in measured.windows
     )
     return sum(overlaps_ns) / NS_PER_S / duration_s(measured)
+
+
+def _is_lost(request: ServedRequest, told: object) -> bool:
+    """Whether it failed before it had times: it has no tokens to count then, and says nothing of the engine."""
+    return told is None and request.stop in FAILED_STOPS
 
 
 def _told(value: T | None, what: str) -> T:

@@ -18,11 +18,16 @@ KMSG = Path("/dev/kmsg")
 DRIVER_FOLDER = Path("/proc/driver/nvidia/gpus")
 #: One record; the kernel refuses to hand out part of one.
 RECORD_B = 8192
-#: Codes after which a GPU needs an administrator: double-bit and uncontained memory errors, a halted or silent
-#: controller, NVLink, row remapping failed, fallen off the bus. NVIDIA's catalogue:
-#: docs.nvidia.com/deploy/xid-errors/analyzing-xid-catalog.html
-FATAL_CODES = frozenset({48, 62, 64, 74, 79, 95, 119, 120, 140})
+#: Codes after which a GPU needs an administrator: in NVIDIA's catalogue (docs.nvidia.com/deploy/xid-errors/
+#: analyzing-xid-catalog.html, October 2025) those whose immediate action is to reset the GPU or to restart the machine,
+#: and the double-bit memory error and the NVLink error, which have a procedure of their own.
+FATAL_CODES = frozenset({46, 48, 62, 64, 74, 79, 95, 109, 110, 119, 120, 136, 140, 143, 155, 156, 158})
+#: NVLink 5 from Blackwell on: the text says whether the error is fatal.
+NVLINK5_CODES = range(144, 151)
+#: The driver itself says what it needs: `GPU recovery action changed from 0x0 (None) to 0x1 (GPU Reset Required)`.
+RECOVERY_CODE = 154
 
+_FATAL_LINK = re.compile(r"(?<!-)\bFatal\b")
 _XID = re.compile(r"NVRM: Xid \((?:PCI:)?([0-9A-Fa-f:.]+)\): (\d+),? ?(.*)")
 
 
@@ -38,6 +43,10 @@ class Xid:
     @property
     def is_fatal(self) -> bool:
         """Whether the GPU should not be used again before somebody has looked after it."""
+        if self.code in NVLINK5_CODES:
+            return _FATAL_LINK.search(self.text) is not None
+        if self.code == RECOVERY_CODE:
+            return not self.text.endswith("(None)")
         return self.code in FATAL_CODES
 
     def __str__(self) -> str:

@@ -60,7 +60,7 @@ def write_bundle(store: Store, story: Story, library: Library, folder: Path, opt
         "tables/figures.md": markdown_report(report),
         "methods.md": methods_text(story, document),
         "CITATION.cff": _citation(report, options.authors),
-        "README.md": _readme(report, missing),
+        "README.md": _readme(story, missing),
     }
     for name, text in files.items():
         path = folder / name
@@ -139,8 +139,9 @@ def _author(text: str) -> str:
     return f"  - family-names: {names[0]}\n    given-names: {names[1]}"
 
 
-def _readme(report: Report, missing: Sequence[str]) -> str:
-    label = report.campaign.label
+def _readme(story: Story, missing: Sequence[str]) -> str:
+    report, label = story.report, story.report.campaign.label
+    run = story.runs[0].result.run if story.runs else "RUN"
     simulated = ["**SIMULATED: no engine ran.**", ""] if report.is_simulated else []
     lost = ["", "Not in it:", "", *(f"- {line}" for line in missing)] if missing else []
     return "\n".join(
@@ -167,9 +168,9 @@ def _readme(report: Report, missing: Sequence[str]) -> str:
             "```sh",
             f"lemctl --home . report {label}",
             "lemctl --home . results list",
-            "lemctl --home . results show 1",
-            "lemctl --home . results samples 1",
-            "lemctl --home . results environment 1",
+            f"lemctl --home . results show {run}",
+            f"lemctl --home . results samples {run}",
+            f"lemctl --home . results environment {run}",
             "```",
         ]
     )

@@ -114,7 +114,7 @@ def _protocol(document: Mapping[str, Any], runs: Sequence[MeasuredRun]) -> Itera
     if lengths:
         least = f" (at least {window:g} s asked for)" if isinstance(window, int | float) else ""
         yield f"Windows lasted {min(lengths):.1f} to {max(lengths):.1f} s{least}."
-    if baseline:
+    if baseline and any(run.value("energy_net") is not None for run in runs):
         yield f"Idle power of the loaded model was read for {baseline:g} s before and after each window."
     cycles = document.get("cycles")
     order = {"blocked": "in randomised complete blocks", "shuffled": "in random order"}.get(str(document.get("order")))

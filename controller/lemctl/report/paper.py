@@ -1,4 +1,4 @@
-"""Tables of a report for a paper: LaTeX (booktabs) and Markdown. The same columns and figures as the text."""
+"""Tables of a report for a paper: LaTeX (booktabs) and Markdown. The text's columns and figures, costs apart."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from lemctl.report.cells import Cell, CellFigure
 from lemctl.report.columns import COLUMNS, Column
 from lemctl.report.document import Report
 from lemctl.report.figures import axis_names, axis_value
-from lemctl.report.text import GAIN_NOTE
+from lemctl.report.text import GAIN_NOTE, is_worth_a_column
 
 #: Of LaTeX's special characters, what stands for each in text.
 _LATEX = {
@@ -65,7 +65,11 @@ def markdown_report(report: Report) -> str:
 def _rows(report: Report) -> tuple[list[str], list[list[str]], set[int]]:
     keys = list(dict.fromkeys(key for cell in report.cells for key in cell.axes))
     names = axis_names(keys)
-    columns = [c for c in COLUMNS if any(cell.figures[c.metric].mean is not None for cell in report.cells)]
+    columns = [
+        c
+        for c in COLUMNS
+        if is_worth_a_column(c, report) and any(cell.figures[c.metric].mean is not None for cell in report.cells)
+    ]
     lead = [names[key] for key in keys] or ["backend"]
     header = [*lead, "n", *(column.header for column in columns)]
     rows = [

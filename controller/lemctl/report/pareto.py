@@ -12,7 +12,7 @@ Standing = Literal["front", "not resolved", "dominated"]
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """An experiment's two means and the half-widths of their intervals (0 where a single run has none)."""
+    """An experiment's two means and the half-widths of their intervals (infinite where a single run has none)."""
 
     x: float
     y: float

@@ -36,6 +36,9 @@ _FIGURE = _object(
         "half_width": _is("number", "Half-width of the 95 % t-interval; none below two repeats.", may_lack=True),
         "unit": _is("string", "Unit."),
         "reason": _is("string", "Why there is no mean, or why repeats lack the figure.", may_lack=True),
+        "repeat_correlation": _is(
+            "number", "Correlation of neighbouring repeats, for which the interval is widened.", may_lack=True
+        ),
         "median": _is("number", "With --all.", may_lack=True),
         "sd": _is("number", "Sample standard deviation, with --all.", may_lack=True),
         "cv": _is("number", "sd / |mean|, with --all.", may_lack=True),

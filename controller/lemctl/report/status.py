@@ -97,7 +97,7 @@ class GpuNow:
     temp_c: float | None
     busy_pct: float | None
     sm_clock_mhz: float | None
-    held: Literal["at its power cap", "THROTTLED"] | None
+    held: Literal["at its power cap", "THROTTLED", "throttling not told"] | None
     cooling_from_c: float | None
 
 

@@ -34,7 +34,7 @@ MOST_NAMED = 3
 def text_report(report: Report, *, in_depth: bool = False, paint: Paint | None = None, width: int | None = None) -> str:
     """The whole report; `in_depth` adds every metric of every experiment. On a terminal of `width` characters columns
     leave the table until its rows do not break, and the footer says which."""
-    columns = [column for column in COLUMNS if _is_worth_a_column(column, report)]
+    columns = [column for column in COLUMNS if is_worth_a_column(column, report)]
     columns += [column for column in COST_COLUMNS if any(column.metric in cell.figures for cell in report.cells)]
     may_leave = sorted((column for column in columns if _leaves(column, report)), key=lambda column: column.leaves)
     body, left_out = _main_table(report, columns, paint), list[Column]()
@@ -109,7 +109,7 @@ def _main_table(report: Report, columns: Sequence[Column], paint: Paint | None) 
     return table(header, rows, right=range(len(lead), len(header) - 1), paint=paint)
 
 
-def _is_worth_a_column(column: Column, report: Report) -> bool:
+def is_worth_a_column(column: Column, report: Report) -> bool:
     """TPOT says again what ITL says: it stands in only where no ITL is known. Rates are told of open loops."""
 
     def is_known(metric: str) -> bool:
@@ -262,7 +262,7 @@ def describe_drift(drift: Drift) -> str:
 
 def _absences(report: Report) -> Iterator[str]:
     """Why figures are absent: one line for each reason, with the columns it concerns."""
-    shown = [column for column in COLUMNS if _is_worth_a_column(column, report)]
+    shown = [column for column in COLUMNS if is_worth_a_column(column, report)]
     concerned: dict[str, list[str]] = {}
     reasons = absent_reasons(report.cells)
     for column in shown:

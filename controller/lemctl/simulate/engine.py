@@ -10,13 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from lem_runner.failures import BadRequestError
-from lem_runner.protocol import (
-    CONTRACT_VERSION,
-    AttemptResult,
-    Event,
-    EventType,
-    RunSpec,
-)
+from lem_runner.protocol import CONTRACT_VERSION, Event, EventType, RunSpec
+from lem_runner.results import AttemptResult
 from lemctl.cancel import Cancel
 from lemctl.clock import SimulatedClock
 from lemctl.engines.backends import Backend

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from lem_runner.protocol import WindowRecord
+from lem_runner.results import WindowRecord
 from lemctl.cancel import Cancel
 from lemctl.clock import SimulatedClock
 from lemctl.daemon.gating import wait_at_gate

@@ -127,7 +127,8 @@ def _daemon(store: Store, clock: SimulatedClock, rng: random.Random, faults: boo
 
     def locate(spec: dict[str, Any]) -> _Nowhere:
         workload = spec["workload"]
-        chosen = {name: workload[name] for name in ("dataset", "prompts", "seed", "template")}
+        names = ("dataset", "prompts", "seed", "template", "select", "lengths")
+        chosen = {name: workload[name] for name in names if name in workload}
         found = _Nowhere(hashlib.sha256(canonical_json(chosen).encode()).hexdigest())
         tokens_in = workload["dataset"].get("input_len") or PROMPT_TOKENS
         executor.inputs[str(found.prompts)] = (tokens_in, _evenly(workload["load"].get("trace")))

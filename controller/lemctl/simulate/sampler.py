@@ -34,7 +34,7 @@ class _Row:
 
 
 class SimulatedSampler:
-    """Writes the samples of one computed GPU; nothing before `begin`."""
+    """Writes the samples of one computed GPU, from its making on."""
 
     def __init__(self, gpu: SimulatedGpu, store: Store, boot_id: str, fast_s: float = FAST_S):
         self._gpu = gpu

@@ -13,17 +13,9 @@ from typing import Any
 from lem_runner.backends import ConcurrentEngine, Decoding, Generated
 from lem_runner.backends._continuous import StepServer
 from lem_runner.load import is_one_by_one, make_load, mean_rate_per_s
-from lem_runner.protocol import (
-    Counting,
-    Prompt,
-    RequestRecord,
-    RunSpec,
-    StopReason,
-    WindowRecord,
-    WorkloadSpec,
-    counted_inside,
-    ids_sha256,
-)
+from lem_runner.prompts import Prompt, ids_sha256
+from lem_runner.protocol import RunSpec, WorkloadSpec
+from lem_runner.results import Counting, RequestRecord, StopReason, WindowRecord, counted_inside
 from lem_runner.serving import request_records, serve
 
 #: Requests that a computed engine works on together.

@@ -146,6 +146,11 @@ def _set_document(tx: sqlite3.Connection, campaign_id: int, plan: Plan, source: 
     )
 
 
+def is_name_open(tx: sqlite3.Connection, name: str) -> bool:
+    """Whether a campaign of that name is unfinished, whichever number it has."""
+    return any(campaign.status.kind in CAMPAIGN_OPEN for campaign in _by_name(tx, name))
+
+
 def begin_again(tx: sqlite3.Connection, campaign: Campaign, clock: Clock) -> Campaign:
     """The same plan once more, as the next campaign of that name: every run anew. None of that name may be open."""
     at_utc, status = utc_text(clock.utc()), CampaignWaiting()
@@ -298,8 +303,12 @@ def describe(tx: sqlite3.Connection, campaign: Campaign, clock: Clock) -> str:
     parts += [f"{counts['Failed']} failed ({faults})"] if faults else []
     parts += [f"{counts[kind]} {kind.lower()}" for kind in ("Skipped", "Cancelled") if kind in counts]
     parts += [f"{left} left"] if left else []
-    age_s = (clock.utc() - datetime.fromisoformat(campaign.created_utc)).total_seconds()
-    return f"{', '.join(parts)}; begun {duration(max(0.0, age_s))} ago"
+    begun = tx.execute(
+        "SELECT min(at_utc) FROM transitions WHERE entity = 'campaign' AND entity_id = ? AND to_status = 'Active'",
+        (campaign.id,),
+    ).fetchone()[0]
+    age_s = (clock.utc() - datetime.fromisoformat(begun or campaign.created_utc)).total_seconds()
+    return f"{', '.join(parts)}; {'begun' if begun else 'queued'} {duration(max(0.0, age_s))} ago"
 
 
 def _move_queued(

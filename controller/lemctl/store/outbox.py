@@ -20,7 +20,7 @@ Event = Literal["finished", "breaker", "gpu_lost", "disk_low", "digest"]
 
 TITLES: dict[Event, str] = {
     "finished": "has finished",
-    "breaker": "is paused: it only fails",
+    "breaker": "is paused after failures",
     "gpu_lost": "is paused: a GPU was lost",
     "disk_low": "waits: the disk is full",
     "digest": "in the last day",
@@ -113,13 +113,13 @@ def mark_failed(
 
 
 def troubles(connection: sqlite3.Connection) -> list[str]:
-    """Newest first: messages that wait for another try or were given up, as `status` and `doctor` tell them."""
+    """Newest first: messages that wait for another try or were given up, as `doctor` tells them."""
     rows = connection.execute(
         "SELECT title, urls_from, error, tries, given_up_utc FROM outbox"
         " WHERE sent_utc IS NULL AND error IS NOT NULL ORDER BY id DESC LIMIT 5"
     )
     return [
         f"{row['title']!r} was not delivered to {row['urls_from']} ({row['error']};"
-        f" {'given up' if row['given_up_utc'] else 'tried'} after {row['tries']} tries)"
+        f" {'given up after' if row['given_up_utc'] else 'so far'} {row['tries']} tries)"
         for row in rows
     ]

@@ -86,13 +86,13 @@ def measurements(
     figures: dict[int, dict[str, tuple[float | None, str]]] = {}
     marks = ", ".join("?" * len(metrics))
     for run, name, value, unit in connection.execute(
-        "SELECT r.id, m.name, m.value, m.unit FROM runs r JOIN attempts a ON a.run_id = r.id AND a.outcome = 'ok'"  # noqa: S608
+        "SELECT r.id, m.name, m.value, m.unit FROM runs r JOIN attempts a ON a.run_id = r.id AND a.outcome = 'ok'"  # noqa: S608 - constants; values are bound
         f" JOIN metrics m ON m.attempt_id = a.id WHERE {condition} AND m.name IN ({marks})",
         (selection.value, *metrics),
     ):
         figures.setdefault(run, {})[name] = (value, unit)
     rows = connection.execute(
-        "SELECT r.id, r.campaign_id, r.experiment, e.backend, e.model, r.axes, r.cycle, a.verdict, c.executor,"  # noqa: S608
+        "SELECT r.id, r.campaign_id, r.experiment, e.backend, e.model, r.axes, r.cycle, a.verdict, c.executor,"  # noqa: S608 - constants; values are bound
         " a.started_utc, a.host, json_extract(s.engine, '$.gpus') AS gpus, w.document, w.outputs"
         " FROM runs r JOIN attempts a ON a.run_id = r.id AND a.outcome = 'ok'"
         " JOIN experiments e ON e.hash = r.experiment JOIN campaigns c ON c.id = r.campaign_id"

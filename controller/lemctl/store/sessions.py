@@ -114,6 +114,17 @@ def add_baseline(
     )
 
 
+def first_deep_idle_w(connection: sqlite3.Connection, campaign_id: int, lane: str) -> float | None:
+    """B0 at a campaign's start on a lane, in W; None where none was taken."""
+    row = connection.execute(
+        "SELECT b.power_w FROM runs r CROSS JOIN attempts a ON a.run_id = r.id AND a.lane = ?"
+        " CROSS JOIN baselines b ON b.attempt_id = a.id AND b.kind = 'B0' AND b.power_w IS NOT NULL"
+        " WHERE r.campaign_id = ? ORDER BY b.id LIMIT 1",
+        (lane, campaign_id),
+    ).fetchone()
+    return None if row is None else float(row[0])
+
+
 def add_closing_baseline(
     tx: sqlite3.Connection,
     run_id: int,

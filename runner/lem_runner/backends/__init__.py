@@ -20,7 +20,9 @@ from lem_runner import processes
 from lem_runner.failures import BadRequestError
 from lem_runner.parameters import Parameter
 from lem_runner.peers import OnLoss
-from lem_runner.protocol import LoadMode, Prompt, RunSpec, StopReason
+from lem_runner.prompts import Prompt
+from lem_runner.protocol import LoadMode, RunSpec
+from lem_runner.results import StopReason
 
 #: How long `ConcurrentEngine.generate` waits for a request before it asks again, in seconds.
 GENERATE_POLL_S = 1.0
@@ -98,9 +100,6 @@ class Engine(ABC):
         Called at both edges of a window, after `sync`: what the second call returns is kept with the result.
         """
         return {}
-
-    def forget(self) -> None:  # noqa: B027 - optional
-        """Empty what could serve a window from earlier work, such as a prefix cache. Called before each window."""
 
     def effective(self) -> dict[str, Any]:
         """What the engine really runs with, read back from it. JSON types.

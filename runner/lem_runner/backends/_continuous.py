@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from lem_runner.backends import Generated
-from lem_runner.protocol import StopReason
+from lem_runner.results import StopReason
 
 
 @dataclass

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lem_runner.backends import Generated
-from lem_runner.protocol import StopReason
+from lem_runner.results import StopReason
 
 STOP_TIMEOUT_S = 30.0
 _STOPS: dict[str, StopReason] = {"length": "length", "stop": "eos", "cancelled": "cancelled", "timeout": "cancelled"}

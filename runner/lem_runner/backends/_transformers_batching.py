@@ -119,7 +119,7 @@ class Batcher:
         self._manager.warmup()
         self._manager.start()
         self._in_flight: set[int] = set()
-        self._peak_use = 0.0
+        self._peak_use: float | None = None
 
     @property
     def limit(self) -> int:
@@ -160,9 +160,16 @@ class Batcher:
             self._raise_fatal()
         return ended
 
+    def forget_prompts(self) -> None:
+        """Empty the cache of blocks kept for sharing. With nothing in flight: what is in flight would lose its own."""
+        assert not self._in_flight, "a window begins with nothing in flight"
+        if self._manager.continuous_batching_config.allow_block_sharing:
+            with self._manager.pause():
+                self._manager.batch_processor.cache.reset()
+
     def gauges(self) -> dict[str, float | None]:
         """The highest share of the cache in use since the last call, as seen whenever a request was waited for."""
-        peak, self._peak_use = self._peak_use, 0.0
+        peak, self._peak_use = self._peak_use, None
         return {"kv_cache_usage": peak}
 
     def in_force(self) -> dict[str, Any]:
@@ -184,7 +191,7 @@ class Batcher:
             output = self._manager.get_result(timeout=min(_LOOK_S, left_s))
             processor = self._manager.batch_processor
             if processor is not None:
-                self._peak_use = max(self._peak_use, 1.0 - processor.cache.compute_free_capacity())
+                self._peak_use = max(self._peak_use or 0.0, 1.0 - processor.cache.compute_free_capacity())
             if output is not None or left_s <= _LOOK_S:
                 return output
 

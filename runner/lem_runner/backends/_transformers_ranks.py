@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from lem_runner.peers import OnLoss, Peers, follow
-from lem_runner.protocol import Prompt, RunSpec
+from lem_runner.prompts import Prompt
+from lem_runner.protocol import RunSpec
 
 
 class Ranks:

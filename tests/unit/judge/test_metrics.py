@@ -181,6 +181,15 @@ def test_open_loop_counts_tokens_by_their_times_and_prompts_by_their_first_token
     assert value("requests", measured).value == 1
 
 
+def test_a_request_that_failed_before_its_first_token_takes_no_figure_from_the_others() -> None:
+    answered = Request(t_first_ns=101 * S, t_end_ns=104 * S, token_ns=tuple(t * S for t in (101, 102, 103)))
+    lost = Request(t_first_ns=None, token_ns=None, tokens_out=0, stop="error", cached_tokens=None)
+    alone = replace(FULL, requests=[answered], counting="by_token_time")
+    both = replace(FULL, requests=[answered, lost], counting="by_token_time")
+    for name in ("tokens_out", "tokens_in", "output_tokens_per_s"):
+        assert value(name, both).value == value(name, alone).value
+
+
 def test_what_an_open_loop_offered_and_how_late_it_was_handed_over() -> None:
     requests = [Request(t_due_ns=99 * S + n * S, t_submit_ns=99 * S + n * S + S // 4, stop="length") for n in range(5)]
     measured = replace(FULL, requests=requests, counting="by_token_time")

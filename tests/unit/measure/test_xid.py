@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
 
 from lemctl.daemon.gpu_instruments import GpuInstruments
 from lemctl.errors import RunFailed
-from lemctl.measure.xid import FATAL_CODES, KernelLog, Xid, buses_of, parse_xid
+from lemctl.measure.xid import DRIVER_FOLDER, FATAL_CODES, KernelLog, Xid, buses_of, parse_xid
 
 RECORD = "4,1234,5000000,-;NVRM: Xid (PCI:0000:65:00): 79, pid=77, name=python, GPU has fallen off the bus.\n"
+#: By how much the kernel's clock of messages may differ from the monotonic one.
+CLOCKS_NS = 50_000_000
 PAGE_FAULT = "4,1235,6000000,-;NVRM: Xid (PCI:0000:17:00): 31, pid=88, MMU Fault\n"
 
 
@@ -45,6 +49,36 @@ def test_the_real_log_is_read_or_says_why_not() -> None:
     with KernelLog() as log:
         assert log.xids([], 0) == []
         assert log.why_not is None or "/dev/kmsg" in log.why_not
+
+
+@pytest.mark.skipif(
+    not os.access("/dev/kmsg", os.W_OK) or DRIVER_FOLDER.parent.exists(),
+    reason="needs a kernel's log that may be written, on a host where nobody watches it for GPUs",
+)
+def test_the_kernel_s_own_log_is_read_with_its_clock() -> None:
+    with KernelLog() as log:
+        begin_ns = time.monotonic_ns()
+        Path("/dev/kmsg").write_text("NVRM: Xid (PCI:ffff:fe:1f): 31, a test of lemctl\n")
+        (xid,) = log.xids(["ffff:fe:1f.0"], begin_ns - CLOCKS_NS)
+    assert (xid.code, xid.text, xid.is_fatal) == (31, "a test of lemctl", False)
+    assert abs(xid.t_mono_ns - begin_ns) < CLOCKS_NS
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "is_fatal"),
+    [
+        (79, "GPU has fallen off the bus.", True),
+        (109, "Ch 00000008, errorString CTX SWITCH TIMEOUT", True),
+        (94, "Contained: SM", False),
+        (149, "NETIR_LINK_EVT  Fatal   XC0 i0 Link 09 (0x025525c6 0x00000000)", True),
+        (149, "NETIR_LINK_EVT Nonfatal XC0 i0 Link 09 (0x025525c6 0x00000000)", False),
+        (144, "SAW_MVB Non-Fatal Link 01", False),
+        (154, "GPU recovery action changed from 0x0 (None) to 0x1 (GPU Reset Required)", True),
+        (154, "GPU recovery action changed from 0x1 (GPU Reset Required) to 0x0 (None)", False),
+    ],
+)
+def test_what_needs_an_administrator_is_fatal(code: int, text: str, is_fatal: bool) -> None:
+    assert Xid(0, "0000:65:00", code, text).is_fatal is is_fatal
 
 
 def driver(tmp_path: Path) -> Path:

@@ -14,25 +14,21 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Protocol
 
+from lem_runner.prompts import Prompt, ids_sha256
 from lem_runner.protocol import (
     EVENTS_FILE,
     LEASE_FILE,
-    AttemptResult,
     Command,
     Event,
     EventType,
     MeasureSpec,
     ModelRef,
-    Prompt,
-    RequestRecord,
     RunSpec,
     Verb,
     Warmup,
     WorkloadSpec,
-    ids_sha256,
-    requests_file,
-    result_file,
 )
+from lem_runner.results import AttemptResult, RequestRecord, requests_file, result_file
 
 RUNNER_ROOT = Path(__file__).parents[3] / "runner"
 CEILING_S = 20.0

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from runner_process import StartRunner, make_spec
 
-from lem_runner.protocol import EVENTS_FILE, Command, requests_file, result_file
+from lem_runner.protocol import EVENTS_FILE, Command
+from lem_runner.results import requests_file, result_file
 
 
 def test_sigkill_at_random_moments_leaves_no_result_or_a_whole_one(start_runner: StartRunner, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "nvml_stub"))
 
 from runner_process import RunnerProcess, StartRunner, is_alive, make_spec, wait_until
 
+from lem_runner import processes
 from nvml_stub import build_cuda
 
 needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc to build the stand-in of the driver")
@@ -20,8 +20,7 @@ needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc to
 
 def holders(runner: RunnerProcess) -> list[int]:
     """Processes that hold a context for this runner."""
-    found = subprocess.run(["pgrep", "-P", str(runner.process.pid)], capture_output=True, text=True, check=False)
-    return [int(pid) for pid in found.stdout.split()]
+    return processes.descendants(runner.process.pid)
 
 
 @needs_gcc

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lem_runner.lengths import LengthError, Lengths, draw_lengths, fit, frame_of
-from lem_runner.protocol import Prompt
+from lem_runner.prompts import Prompt
 
 IDS = st.lists(st.integers(0, 99), max_size=30)
 

@@ -14,7 +14,9 @@ from lem_runner.backends import Decoding, Generated
 from lem_runner.backends._continuous import StepServer
 from lem_runner.failures import BadRequestError
 from lem_runner.load import Ended, Open, Steady, arrivals_s, make_load, percentile_95, warmup_size
-from lem_runner.protocol import MeasureSpec, Prompt, RequestRecord, WorkloadSpec, counted_inside
+from lem_runner.prompts import Prompt
+from lem_runner.protocol import MeasureSpec, WorkloadSpec
+from lem_runner.results import RequestRecord, counted_inside
 from lem_runner.serving import Served, serve
 from lemctl.simulate.served import ComputedEngine
 

@@ -11,7 +11,8 @@ import pytest
 from runner_process import RunnerProcess, make_spec, wait_until
 from toy_backend import runner_with_backend
 
-from lem_runner.protocol import RunSpec, Warmup, counted_inside
+from lem_runner.protocol import RunSpec, Warmup
+from lem_runner.results import counted_inside
 
 QUICK = {"decode_ms_per_token": 2.0, "prefill_ms_per_token": 0.1}
 LOADS: dict[str, dict[str, Any]] = {

@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 
 from lem_runner.datasets import DataError
 from lem_runner.forms import Form, prompts_of
-from lem_runner.prompts import model_folder_name, prompt_key, tokenizer_identity, tokenizer_sha256
-from lem_runner.protocol import Prompt
+from lem_runner.prompts import Prompt, model_folder_name, prompt_key, tokenizer_identity, tokenizer_sha256
 
 RANDOM_MODEL = {
     "kind": "random",

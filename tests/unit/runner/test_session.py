@@ -14,7 +14,8 @@ from runner_process import RUNNER_ROOT, RunnerProcess, StartRunner, make_spec
 
 from lem_runner import protocol
 from lem_runner.identity import runner_hash
-from lem_runner.protocol import Warmup, requests_file, result_file
+from lem_runner.protocol import Warmup
+from lem_runner.results import requests_file, result_file
 
 
 def test_one_run_emits_the_contract_in_order_without_a_gap(runner: RunnerProcess, tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_the_cause_is_read_from_the_log_of_the_dead(tmp_path: Path, error: Excep
     failure = failure_of(lost, is_loading=False)
     assert failure.kind == kind
     assert str(error) in failure.message
-    assert failure.fatal or isinstance(lost, BadRequestError)
+    assert failure.fatal
 
 
 def test_without_a_log_the_end_itself_is_told(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_process_that_the_kernel_ended_for_memory_is_host_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts = iter([4, 5])
-    monkeypatch.setattr(_vllm_faults.processes, "oom_kills", lambda: next(counts))
+    monkeypatch.setattr(_vllm_faults.oom, "oom_kills", lambda: next(counts))
     assert failure_of(FaultLog(tmp_path).lost(DEAD), is_loading=False).kind == "oom_host"
 
 

@@ -11,17 +11,9 @@ from lem_runner.attempt import Attempt
 from lem_runner.backends import Decoding, Engine, Generated
 from lem_runner.events import EventLog
 from lem_runner.progress import Progress
-from lem_runner.protocol import (
-    MeasureSpec,
-    ModelRef,
-    Prompt,
-    RequestRecord,
-    RunSpec,
-    Warmup,
-    WorkloadSpec,
-    ids_sha256,
-    requests_file,
-)
+from lem_runner.prompts import Prompt, ids_sha256
+from lem_runner.protocol import MeasureSpec, ModelRef, RunSpec, Warmup, WorkloadSpec
+from lem_runner.results import RequestRecord, requests_file
 
 
 class Noted(Engine):

@@ -89,7 +89,7 @@ class Watch(App[None]):
         try:
             self._picture = self._reader.look()
         except LemctlError as error:
-            self.query_one("#head", Static).update(str(error))
+            self._say("#head", str(error))
             return
         self._say("#head", headline(self._picture.status))
         shown = self.query_one(TabbedContent).active

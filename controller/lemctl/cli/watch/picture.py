@@ -81,7 +81,7 @@ class Reader:
         self._home = home
         self._store = Store.open(home, "read")
         self._histories: dict[int, History] = {}
-        self._transition = -1
+        self._shown: tuple[int, int] | None = None
         self._boot_id = boot_id()
 
     def look(self) -> Picture:
@@ -102,10 +102,12 @@ class Reader:
         return list(self._histories.values())
 
     def _look_at_queue(self, status: Status) -> list[QueueLine] | None:
-        newest = last_transition(self._store.connection)
-        if newest == self._transition or status.first is None:
+        if status.first is None:
             return None
-        self._transition = newest
+        newest = last_transition(self._store.connection), status.first.id
+        if newest == self._shown:
+            return None
+        self._shown = newest
         return queue_lines(self._store.connection, status.first.id, QUEUE_LINES)
 
     def _log(self, status: Status) -> str:

@@ -95,7 +95,7 @@ class Library:
     def __init__(self) -> None:
         try:
             import altair  # noqa: F401 - are they there?
-            import vl_convert  # noqa: F401
+            import vl_convert  # noqa: F401 - likewise
         except ImportError as error:
             raise PreflightRefused(f"{MISSING} (missing: {error.name})") from None
         self._pool = ThreadPoolExecutor(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -118,7 +119,8 @@ def pareto_of(cells: Sequence[Cell], metric: str, is_cost: bool) -> dict[str, An
     for number, cell in enumerate(cells):
         x, y = cell.figures.get(ENERGY), cell.figures.get(metric)
         if x is not None and y is not None and x.mean is not None and y.mean is not None:
-            known.append((number, Point(x.mean, y.mean, x.half_width or 0.0, y.half_width or 0.0)))
+            halves = [math.inf if figure.half_width is None else figure.half_width for figure in (x, y)]
+            known.append((number, Point(x.mean, y.mean, *halves)))
     found = standings([point for _, point in known], x_is_cost=True, y_is_cost=is_cost)
     standing = {number: how for (number, _), how in zip(known, found, strict=True)}
     return {"metric": metric, "less_is_better": is_cost, "standing": standing}

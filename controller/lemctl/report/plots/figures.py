@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from lemctl.errors import PreflightRefused
+from lemctl.judge.measured import Absent
 from lemctl.report.cells import Cell
-from lemctl.report.evidence import ENERGY, SPEED
+from lemctl.report.evidence import ENERGY, SPEED, Covariate
 from lemctl.report.figures import axis_names, axis_value
 from lemctl.report.page.data import axis_keys, pareto_of
 from lemctl.report.story import Story
@@ -70,7 +71,7 @@ def plots(story: Story) -> Iterator[tuple[str, Spec]]:
         yield "trace", _trace(specs.trace(), story.traces[len(story.traces) // 2])
     one = next((c for c in story.covariates if c.points), None)
     if one is not None:
-        yield "start-temperature", _effect(specs.effect(), story)
+        yield one.name.replace(" ", "-"), _effect(specs.effect(), one, story)
 
 
 def _swept_number(cells: Sequence[Cell]) -> str | None:
@@ -92,7 +93,7 @@ def _parameter(spec: Spec, cells: Sequence[Cell], key: str, metric: str) -> Spec
         rows.append(row | {"series": cell.backend, "group": group})
     encode = {
         "x": {"title": axis_names([key])[key], "scale": _scale([row["x"] for row in rows])},
-        "y": {"title": TITLES[metric], "scale": _scale([row["y"] for row in rows])},
+        "y": {"title": TITLES[metric], "scale": _scale([row[edge] for row in rows for edge in ("y", "low")])},
     }
     return fitted(spec, {"rows": rows}, encode, sorted({cell.backend for cell in cells}))
 
@@ -144,8 +145,7 @@ def _trace(spec: Spec, trace: Trace) -> Spec:
     return fitted(spec, {"rows": rows, "phases": phases, "marks": marks}, encode, [])
 
 
-def _effect(spec: Spec, story: Story) -> Spec:
-    one = next(covariate for covariate in story.covariates if covariate.points)
+def _effect(spec: Spec, one: Covariate, story: Story) -> Spec:
     backends = {cell.experiment: cell.backend for cell in story.report.cells}
     rows = [
         {"cell": 0, "x": x, "y": y * 100, "series": backends[experiment]}
@@ -153,7 +153,11 @@ def _effect(spec: Spec, story: Story) -> Spec:
         for x, y in pairs
     ]
     xs = [x for pairs in one.points.values() for x, _ in pairs]
-    fit = [{"x": min(xs), "y": 0.0}, {"x": max(xs), "y": 0.0}]
+    middle = sum(xs) / len(xs)
+    fit = [{"x": middle, "y": 0.0}]  # a line of one point draws nothing
+    if not isinstance(one.effect, Absent):
+        slope = one.effect.slope
+        fit = [{"x": x, "y": (x - middle) * slope * 100} for x in (min(xs), max(xs))]
     encode = {"x": {"title": f"{one.name} ({one.unit})"}}
     return fitted(spec, {"rows": rows, "fit": fit}, encode, sorted(set(backends.values())))
 

@@ -85,7 +85,7 @@ function reasonOf(metric) {
   return (data.absent[metric] ?? ["no result"]).join("; ");
 }
 
-const LATENCIES = { ttft: "time to first token", itl: "inter-token latency", tpot: "time per output token", e2e: "end-to-end latency" };
+const LATENCIES = { ttft: "time to first token", itl: "inter-token latency", tpot: "time per output token", e2e: "end-to-end latency", queue: "time in the engine's queue", prefill: "time from the queue's end to the first token" };
 
 function latencyPlot() {
   const found = data.latencies.filter((one) => one.latency === view.latency && isKept(one.cell));
@@ -109,7 +109,7 @@ function effectPlot(index) {
   const xs = one.points.map((point) => point[1]);
   const [low, high] = [Math.min(...xs), Math.max(...xs)];
   const middle = xs.reduce((sum, x) => sum + x, 0) / xs.length;
-  const fit = [low, high].map((x) => ({ x, y: (x - middle) * (one.slope ?? 0) * 100 }));
+  const fit = one.slope === undefined ? [{ x: middle, y: 0 }] : [low, high].map((x) => ({ x, y: (x - middle) * one.slope * 100 }));
   const percent = (value) => `${value >= 0 ? "+" : "−"}${Math.abs(value * 100).toPrecision(2)} %`;
   const told = one.slope === undefined ? one.absent : `${percent(one.slope)} per ${one.unit} [${percent(one.interval[0])}, ${percent(one.interval[1])}], ${one.resolved ? "RESOLVED: it leaks into the figure" : "not resolved"}; ${one.repeats} repeats of ${one.experiments} experiments`;
   return {
