@@ -64,6 +64,7 @@ class Attempt:
         warm = self._warm_up(folder / steady_file(self.name))
         self.log.emit("warm", warm, self.name)
         if self.spec.replica is not None:
+            self.progress.enter("waiting")
             self._await_others(folder / begin_file(self.name))
         self.progress.enter("window")
         outcome = self._serve() if load.is_one_by_one(self.spec.workload) else self._window()

@@ -219,7 +219,9 @@ class Event:
       warm          {batches, duration_s, ended: "none"|"one_batch"|"steady"|"capped", batch_s: [...]}
       window_begin  {window, t_ns}                     t_ns: taken after device synchronisation
       window_end    {window, t_ns, batches, requests, tokens_in, tokens_out}
-      alive         {phase, batches, tokens_out}       counters since the start of the attempt
+      alive         {phase, batches, tokens_out}       counters since the start of the attempt; an engine of several
+                    replicas: and replicas: [{phase, batches, tokens_out, silent_s}], of each what it last told, and
+                    seconds since it told anything
       result        {file, sha256, requests_file, requests_sha256, requests}
       error         {kind, message, traceback, fatal}  fatal: the engine is unusable, the session ends
       bye           {reason}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -19,7 +20,9 @@ from typing import Any
 
 from lem_runner.failures import BadRequestError, Failure, ToldError
 from lem_runner.peers import Loss, OnLoss
+from lem_runner.progress import Moment
 from lem_runner.protocol import (
+    ALIVE_PERIOD_S,
     EVENTS_FILE,
     LEASE_FILE,
     STDERR_FILE,
@@ -32,6 +35,7 @@ from lem_runner.protocol import (
     RunSpec,
     Verb,
 )
+from lem_runner.watch import FileAge, stamp, start_thread, tell_alive
 
 #: The engine parameter that asks for them.
 PARAMETER = "data_parallel"
@@ -39,6 +43,8 @@ PARAMETER = "data_parallel"
 POLL_S = 0.05
 #: As a runner is given by its controller.
 CANCEL_S = 30.0
+#: Between two looks at whether each still gives signs of life, in seconds.
+WATCH_S = 1.0
 
 
 def count(spec: RunSpec) -> int:
@@ -68,7 +74,19 @@ class _Running:
     name: str
     folder: Path
     process: subprocess.Popen[bytes]
+    age: FileAge
     read_b: int = 0
+    alive: Event | None = None
+
+    def silent_s(self) -> float:
+        """How long it has told nothing."""
+        return self.age.observe(stamp(self.folder / EVENTS_FILE), time.monotonic())
+
+    def sign(self, attempt: str) -> dict[str, Any]:
+        """What it last told of its work on this attempt, and how long it has told nothing."""
+        alive = self.alive
+        told = alive.data if alive is not None and alive.attempt == attempt else Moment().to_json()
+        return {**{name: told[name] for name in Moment().to_json()}, "silent_s": round(self.silent_s(), 3)}
 
     def events(self) -> Iterator[Event]:
         """Whole lines that came since the last look."""
@@ -86,10 +104,12 @@ class _Running:
 class Replicas:
     """All of them. What one tells is raised or told for all: they are one engine."""
 
-    def __init__(self, folder: Path, of: int) -> None:
-        """`folder` is this session's own."""
+    def __init__(self, folder: Path, of: int, tell: Callable[[], None]) -> None:
+        """`folder` is this session's own; `tell` gives its sign of life, which holds `signs`."""
         self._folder = folder
         self._of = of
+        self._tell = tell
+        self._signs_lock = threading.Lock()
         self._running: list[_Running] = []
         self._on_loss: OnLoss | None = None
         self._loaded: list[dict[str, Any]] = []
@@ -105,6 +125,7 @@ class Replicas:
         for index in range(self._of):
             visible = visible_devices(os.environ.get("CUDA_VISIBLE_DEVICES"), index, self._of, each)
             self._running.append(self._start(index, visible))
+        start_thread("replicas", lambda: tell_alive(self._tell_of_silence, WATCH_S))
         self.gather("", "hello")
 
     def run(self, attempt: str, spec: RunSpec) -> None:
@@ -128,6 +149,11 @@ class Replicas:
         """One command to all."""
         for index in range(self._of):
             self._send(index, Command(verb, attempt))
+
+    def signs(self, attempt: str) -> list[dict[str, Any]]:
+        """What each gives as a sign of life, in their order; from any thread."""
+        with self._signs_lock:
+            return [one.sign(attempt) for one in self._running]
 
     def folders(self) -> list[Path]:
         """Their session folders, in their order."""
@@ -214,7 +240,14 @@ class Replicas:
                 stderr=errors,
                 env=environment,
             )
-        return _Running(f"replica {index} of {self._of}", folder, process)
+        return _Running(f"replica {index} of {self._of}", folder, process, FileAge(time.monotonic()))
+
+    def _tell_of_silence(self) -> None:
+        """More often than usual while one is late with its sign: whose limit it is shall know in time."""
+        with self._signs_lock:
+            is_late = any(one.silent_s() > ALIVE_PERIOD_S + WATCH_S for one in self._running)
+        if is_late:
+            self._tell()
 
     def _send(self, index: int, command: Command) -> None:
         stdin = self._running[index].process.stdin
@@ -233,7 +266,9 @@ class Replicas:
                 raise torn(one.name, error) from error
             came += [(index, event) for event in events]
             for event in events:
-                if event.type != "alive":
+                if event.type == "alive":
+                    one.alive = event
+                else:
                     self._seen.setdefault((event.attempt, event.type), {})[index] = event
             if returncode is not None and not any(event.type == "error" for event in events) and self._on_loss:
                 self._on_loss(Loss(one.name, returncode=returncode))

@@ -92,7 +92,7 @@ class ReplicatedAttempt:
 
     def _count(self, came: Iterable[tuple[int, Event]]) -> None:
         for index, event in came:
-            if event.type == "alive":
+            if event.type == "alive" and event.attempt == self.name:
                 self._counts[index] = event.data["batches"], event.data["tokens_out"]
         counts = self._counts.values()
         self.progress.count(sum(batches for batches, _ in counts), sum(tokens for _, tokens in counts))

@@ -81,6 +81,12 @@ class Session:
         """True when this attempt should not begin another batch."""
         return self._is_terminating or attempt in self._cancelled
 
+    def tell_alive(self) -> None:
+        """What is being done; from any thread. `SessionFolderError` if it cannot be told."""
+        now, engine = self._progress.now, self._engine
+        replicas = {"replicas": engine.signs(now.attempt)} if isinstance(engine, Replicas) else {}
+        self._log.emit("alive", {**now.to_json(), **replicas}, now.attempt)
+
     def lose(self, loss: Loss) -> NoReturn:
         """A process that the engine needs is gone: the session ends, with the kind that was told or in the same way.
 
@@ -212,7 +218,7 @@ class Session:
         if self._engine is None:
             self._log.emit("loading", {"backend": spec.backend, "engine_key": spec.engine_key}, name)
             backend, of = backends.load(spec.backend), replicas.count(spec)
-            self._engine = Replicas(self._folder, of) if of > 1 else backend.open()
+            self._engine = Replicas(self._folder, of, self.tell_alive) if of > 1 else backend.open()
             backends.check_device_is_untouched(backend)
             self._engine.report_losses_to(self.lose)
             self._engine_key = spec.engine_key
@@ -281,7 +287,7 @@ def run_session(folder: Path, alive_period_s: float = ALIVE_PERIOD_S, lease_limi
     signal.signal(signal.SIGINT, session.terminate)
     watch.start_thread("commands", lambda: watch.listen(commands_fd, session.deliver))
     watch.start_thread("lease", lambda: watch.watch_lease(folder / LEASE_FILE, lease_limit_s))
-    watch.start_thread("alive", lambda: watch.tell_alive(log, progress, alive_period_s))
+    watch.start_thread("alive", lambda: watch.tell_alive(session.tell_alive, alive_period_s))
     try:
         return session.serve()
     except SessionFolderError as error:

@@ -16,10 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from lem_runner.events import EventLog
 from lem_runner.failures import SessionFolderError
 from lem_runner.processes import kill_descendants
-from lem_runner.progress import Progress
 from lem_runner.protocol import EXIT_IO, EXIT_ORPHANED, Command, ContractError
 
 #: A command line longer than this is refused unread; the longest real one is a run spec with a model's configuration.
@@ -87,8 +85,8 @@ def _lines(fd: int) -> Iterator[bytes | None]:
             is_skipping, pending = True, b""
 
 
-class LeaseAge:
-    """How long a lease has not changed, by this process's own monotonic clock.
+class FileAge:
+    """How long a file has not changed, by this process's own monotonic clock.
 
     Wall clocks step; so the time in the file's stamp is never compared with one, only with its own last value.
     """
@@ -98,7 +96,7 @@ class LeaseAge:
         self._changed_s = now_s
 
     def observe(self, stamp: tuple[int, ...] | None, now_s: float) -> float:
-        """Seconds since the stamp last differed; a lease that was never there counts from the start."""
+        """Seconds since the stamp last differed; a file that was never there counts from the start."""
         if stamp != self._stamp:
             self._stamp = stamp
             self._changed_s = now_s
@@ -107,15 +105,16 @@ class LeaseAge:
 
 def watch_lease(path: Path, limit_s: float) -> NoReturn:
     """End the process when the lease has not been touched for `limit_s` seconds."""
-    age = LeaseAge(time.monotonic())
+    age = FileAge(time.monotonic())
     while True:
         time.sleep(limit_s / 20)
         # Looked at before it is judged: a runner that was itself stopped for a while must not blame the controller.
-        if age.observe(_stamp(path), time.monotonic()) > limit_s:
+        if age.observe(stamp(path), time.monotonic()) > limit_s:
             end_now(EXIT_ORPHANED, f"the lease has not been touched for {limit_s:g} s: the controller is gone")
 
 
-def _stamp(path: Path) -> tuple[int, ...] | None:
+def stamp(path: Path) -> tuple[int, ...] | None:
+    """What changes with every write to a file; None where there is none."""
     try:
         stat = path.stat()
     except OSError:
@@ -123,13 +122,12 @@ def _stamp(path: Path) -> tuple[int, ...] | None:
     return (stat.st_mtime_ns, stat.st_size, stat.st_ino)
 
 
-def tell_alive(log: EventLog, progress: Progress, period_s: float) -> NoReturn:
-    """An `alive` event every `period_s` seconds, whatever the main thread is doing."""
+def tell_alive(tell: Callable[[], None], period_s: float) -> NoReturn:
+    """A sign of life every `period_s` seconds, whatever the main thread is doing."""
     while True:
         time.sleep(period_s)
-        now = progress.now
         try:
-            log.emit("alive", now.to_json(), now.attempt)
+            tell()
         except SessionFolderError as error:
             end_now(EXIT_IO, str(error))
 

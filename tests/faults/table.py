@@ -77,6 +77,18 @@ FAULTS: tuple[tuple[str, tuple[Row, ...]], ...] = (
                 ),
             ),
             (
+                "silence or no progress of one replica of several",
+                "`silent` or `timed_out` with its number; all are ended",
+                (
+                    f"{F}/test_runner_faults.py::"
+                    "test_one_replica_that_is_stopped_is_silent_by_its_number_and_all_are_ended",
+                    f"{F}/test_session_watchdogs.py::"
+                    "test_a_replica_without_a_sign_of_life_is_told_while_the_runner_waits",
+                    f"{F}/test_session_watchdogs.py::"
+                    "test_a_replica_without_progress_is_timed_out_although_the_others_count",
+                ),
+            ),
+            (
                 "no progress, no end",
                 "`timed_out`",
                 (

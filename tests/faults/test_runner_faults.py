@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lem_runner.protocol import EVENTS_FILE, PID_FILE
+from lemctl.engines.processes import processes_on
 from night import Night, campaign_text
 
 #: replay fault -> (kind, what a person reads), with no retry.
@@ -162,6 +166,29 @@ def test_a_stopped_runner_is_silent_and_is_ended(night: Night) -> None:
     ended_by = night.rows("SELECT end_reason FROM sessions ORDER BY id")[0][0]
     assert ended_by.endswith("(killed)")
     assert not Path(f"/proc/{pid}").exists()
+    night.audit()
+
+
+@pytest.mark.slow
+def test_one_replica_that_is_stopped_is_silent_by_its_number_and_all_are_ended(night: Night) -> None:
+    """The other one goes on with its work and the runner above says that it lives: neither may hide it."""
+    more = "timeouts: {silence: 8s}\nmeasure: {window: 120s}"
+    night.add(campaign_text(engine="data_parallel: 2", more=more))
+    night.begin()
+    night.wait_until_under_way()
+    folder = next(night.home.sessions.glob("*/replica-1"))
+    night.wait_for(lambda: '"window_begin"' in (folder / EVENTS_FILE).read_text(), "the window of replica 1")
+    pids = [int((folder.parent / name / PID_FILE).read_text()) for name in ("", "replica-0", "replica-1")]
+    stopped_at = time.monotonic()
+    os.kill(pids[2], signal.SIGSTOP)
+    night.wait_for(lambda: night.attempts()[0][0] is not None, "the end of the attempt")
+    outcome, fault, message = night.attempts()[0]
+    assert (outcome, fault) == ("failed", "silent"), night.said()
+    assert re.fullmatch(r"replica 1 of 2: no sign of life for (8|9|1\d) s", message or "")
+    assert time.monotonic() - stopped_at < 25, "silence is noticed within its limit, then the ladder"
+    night.wait_for(lambda: len(night.attempts()) == 2, "another attempt")
+    assert not set(pids) & set(processes_on(night.home.sessions))
+    night.end()
     night.audit()
 
 

@@ -37,7 +37,7 @@ from lemctl.engines.logs import CappedLog, read_log
 from lemctl.engines.processes import processes_on
 from lemctl.engines.runner_copy import copy_runner
 from lemctl.engines.session import Session
-from lemctl.engines.watchdogs import Limits, Phases
+from lemctl.engines.watchdogs import Limits, Phases, Progress
 from lemctl.errors import CancelledByPerson, Interrupted, RunFailed
 from lemctl.paths import runner_source
 
@@ -203,6 +203,69 @@ def test_a_runner_of_another_contract_is_refused_with_both_numbers(tmp_path: Pat
     session = Session(Silent(), tmp_path, Limits())  # type: ignore[arg-type]
     with pytest.raises(RunFailed, match=f"speaks contract {CONTRACT_VERSION + 1}, this controller {CONTRACT_VERSION}"):
         session.greet(Cancel())
+
+
+class Lives:
+    """A runner of which only the files matter."""
+
+    def poll(self) -> None:
+        return None
+
+    def last_words(self) -> str:
+        return ""
+
+
+def sign(silent_s: Any, **changes: Any) -> dict[str, Any]:
+    return {"phase": "window", "batches": 3, "tokens_out": 9, "silent_s": silent_s, **changes}
+
+
+@pytest.mark.parametrize(
+    ("replicas", "kind", "message"),
+    [
+        ([sign(0.2), sign(60.5)], "silent", "replica 1 of 2: no sign of life for 60 s"),
+        ([sign(99.0), sign(0)], "silent", "replica 0 of 2: no sign of life for 99 s"),
+        (7, "bad_result", "event 0: what it tells of its replicas is not sound"),
+        ([{}], "bad_result", "what it tells of its replicas is not sound"),
+        ([sign("long")], "bad_result", "what it tells of its replicas is not sound"),
+    ],
+)
+def test_a_replica_without_a_sign_of_life_is_told_while_the_runner_waits(
+    tmp_path: Path, replicas: Any, kind: str, message: str
+) -> None:
+    emit(tmp_path, 0, "alive", phase="waiting", batches=0, tokens_out=0, replicas=replicas)
+    session = Session(Lives(), tmp_path, Limits(silence_s=60.0))  # type: ignore[arg-type]
+    with pytest.raises(RunFailed, match=message) as failed:
+        session.idle(Cancel(), 20)
+    assert failed.value.kind == kind
+
+
+def test_a_replica_that_spoke_again_is_not_silent(tmp_path: Path) -> None:
+    for seq, silent_s in enumerate((61.0, 0.5)):
+        emit(tmp_path, seq, "alive", phase="waiting", batches=0, tokens_out=0, replicas=[sign(silent_s)])
+    session = Session(Lives(), tmp_path, Limits(silence_s=60.0))  # type: ignore[arg-type]
+    session.idle(Cancel(), 0.05)
+
+
+def test_a_replica_without_progress_is_timed_out_although_the_others_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 100.0
+    monkeypatch.setattr("lemctl.engines.watchdogs.time.monotonic", lambda: now_s)
+    progress = Progress(10.0)
+
+    def see(batches: int, *stuck: dict[str, Any]) -> None:
+        others = sign(0.1, batches=batches)
+        data = {"phase": "window", "batches": batches, "tokens_out": 9, "replicas": [others, *stuck]}
+        progress.see(Event(0, 1, "a", "alive", data))
+
+    for batches in range(5):  # one that waits for the others, or has done its share, need not move
+        see(batches, sign(0.1, phase="waiting"), sign(0.1, phase="idle"))
+        now_s += 9
+    see(5, sign(0.1), sign(0.1, phase="idle"))
+    now_s += 11
+    with pytest.raises(
+        RunFailed, match=r"^timed_out: replica 1 of 3: no progress for 10 s \(batches done: 3\)"
+    ) as failed:
+        see(6, sign(0.1), sign(0.1, phase="idle"))
+    assert failed.value.kind == "timed_out"
 
 
 def test_what_a_runner_says_of_its_error_can_be_stored_and_shown(tmp_path: Path) -> None:

@@ -226,7 +226,7 @@ class Timeouts(Section):
 
     hello: Limit = Field(default=60.0, description="From the start of the runner to its first word.")
     start: Limit = Field(default=1800.0, description="From the run's order to the model loaded.")
-    silence: Limit = Field(default=60.0, description="Without any sign of life from the runner.")
+    silence: Limit = Field(default=60.0, description="Without any sign of life from the runner or a replica.")
     progress: Limit = Field(default=900.0, description="Without a batch or token done while there is work.")
     warmup: Limit = Field(default=1800.0, description="The warm-up.")
     window: Limit = Field(default=7200.0, description="A window.")

@@ -25,7 +25,7 @@ from lem_runner.protocol import (
 from lemctl.cancel import Cancel
 from lemctl.engines.entrusted import touch_entrusted
 from lemctl.engines.events import EventTail, Finished, read_finished
-from lemctl.engines.watchdogs import Ladder, Limits, Phases, Progress
+from lemctl.engines.watchdogs import Ladder, Limits, Phases, Progress, signs
 from lemctl.errors import CancelledByPerson, FaultKind, Interrupted, RunFailed
 
 #: Waits between looks at the event file: short at first, for engines that answer at once.
@@ -102,6 +102,7 @@ class Session:
         self._began_at: float | None = None
         self._events = EventTail(folder / EVENTS_FILE)
         self._heard_at = time.monotonic()
+        self._signs: dict[str, dict[str, Any]] = {}
         self._lease_at = 0.0
 
     def greet(self, cancel: Cancel) -> dict[str, Any]:
@@ -246,6 +247,7 @@ class Session:
 
     def _send(self, command: Command) -> None:
         self._heard_at = time.monotonic()
+        self._signs = {}
         self.process.write(command.encode())
 
     def _await_result(self, attempt: str, cancel: Cancel, on_event: OnEvent) -> dict[str, Any]:
@@ -312,6 +314,8 @@ class Session:
         self._touch_lease()
         for event in self._events.read():
             self._heard_at = time.monotonic()
+            if event.type == "alive":
+                self._signs = signs(event)
             yield event
 
     def _refuse_silence(self) -> None:
@@ -321,6 +325,9 @@ class Session:
         silent_s = now - self._heard_at
         if silent_s > self.limits.silence_s:
             raise RunFailed("silent", f"no sign of life for {silent_s:.0f} s", self.last_words())
+        for name, sign in self._signs.items():
+            if sign["silent_s"] > self.limits.silence_s:
+                raise RunFailed("silent", f"{name}: no sign of life for {sign['silent_s']:.0f} s", self.last_words())
 
     def _touch_lease(self) -> None:
         now = time.monotonic()

@@ -45,23 +45,57 @@ class Phases:
         return f"{self._name} not over within {limit_s:.0f} s" if now - self._since > limit_s else None
 
 
+def signs(event: Event) -> dict[str, dict[str, Any]]:
+    """What an `alive` tells of each replica, by the name that a person reads; empty where there are none.
+
+    Raises `RunFailed(bad_result)` where it is not as the contract says.
+    """
+    told = event.data.get("replicas", [])
+    if not isinstance(told, list) or not all(
+        isinstance(one, dict) and type(one.get("silent_s")) in (int, float) for one in told
+    ):
+        raise RunFailed("bad_result", f"event {event.seq}: what it tells of its replicas is not sound")
+    return {f"replica {index} of {len(told)}": one for index, one in enumerate(told)}
+
+
+class Counters:
+    """Two counts of one worker: in warm-up and windows they must move."""
+
+    def __init__(self, limit_s: float, prefix: str = ""):
+        self._limit_s = limit_s
+        self._prefix = prefix
+        self._last: tuple[Any, Any] = (None, None)
+        self.moved_at = time.monotonic()
+
+    def see(self, alive: dict[str, Any]) -> None:
+        """Raises `RunFailed(timed_out)` when they have not moved for too long."""
+        counters = (alive.get("batches"), alive.get("tokens_out"))
+        is_counting = alive.get("phase") in ("warmup", "window")
+        if not is_counting or counters != self._last:
+            self.moved_at = time.monotonic()
+            self._last = counters if is_counting else self._last
+        elif time.monotonic() - self.moved_at > self._limit_s:
+            text = f"no progress for {self._limit_s:.0f} s (batches done: {counters[0]})"
+            raise RunFailed("timed_out", self._prefix + text)
+
+
 class Progress:
-    """The counters of warm-up and windows must move."""
+    """The counters of a runner must move, and those of each replica below it."""
 
     def __init__(self, limit_s: float):
-        self.limit_s = limit_s
-        self._counters: tuple[Any, Any] = (None, None)
-        self._moved_at = time.monotonic()
+        self._limit_s = limit_s
+        self._whole = Counters(limit_s)
+        self._replicas: dict[str, Counters] = {}
 
     def see(self, event: Event) -> None:
-        """Raises `RunFailed(timed_out)` when they have not moved for too long."""
-        counters = (event.data.get("batches"), event.data.get("tokens_out"))
-        counting = event.type == "alive" and event.data.get("phase") in ("warmup", "window")
-        if event.type != "alive" or not counting or counters != self._counters:
-            self._moved_at = time.monotonic()
-            self._counters = counters if counting else self._counters
-        elif time.monotonic() - self._moved_at > self.limit_s:
-            raise RunFailed("timed_out", f"no progress for {self.limit_s:.0f} s (batches done: {counters[0]})")
+        """Raises `RunFailed(timed_out)` when some have not moved for too long."""
+        if event.type != "alive":
+            for counters in (self._whole, *self._replicas.values()):
+                counters.moved_at = time.monotonic()
+            return
+        for name, sign in signs(event).items():
+            self._replicas.setdefault(name, Counters(self._limit_s, f"{name}: ")).see(sign)
+        self._whole.see(event.data)
 
 
 class Ladder:

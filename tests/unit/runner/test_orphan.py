@@ -11,7 +11,7 @@ from runner_process import RunnerProcess, StartRunner, is_alive, make_spec, wait
 from toy_backend import runner_with_backend
 
 from lem_runner.protocol import EXIT_ORPHANED, LEASE_FILE
-from lem_runner.watch import LeaseAge
+from lem_runner.watch import FileAge
 
 #: Starts a child in a session of its own and a grandchild whose parent has gone, then stays in native code.
 BUSY_WITH_CHILDREN = """
@@ -101,8 +101,8 @@ def test_a_lease_that_was_never_there_counts_from_the_start(start_runner: StartR
 
 
 @pytest.mark.parametrize("vanishes", [True, False])
-def test_lease_age_counts_from_the_last_change(vanishes: bool) -> None:
-    age = LeaseAge(now_s=100.0)
+def test_a_files_age_counts_from_the_last_change(vanishes: bool) -> None:
+    age = FileAge(now_s=100.0)
     assert age.observe((1,), 110.0) == 0.0
     assert age.observe((1,), 150.0) == 40.0
     assert age.observe((0,), 151.0) == 0.0

@@ -141,6 +141,23 @@ def test_a_replica_that_dies_ends_the_runner_as_it_died(start_runner: StartRunne
     assert not runner.has_result("a1")
 
 
+def test_a_sign_of_life_tells_of_each_replica(start_runner: StartRunner, tmp_path: Path) -> None:
+    """Of one that works its counts, of one that is stopped how long it has told nothing."""
+    runner = start_runner(alive_period_s=0.2)
+    os.kill(begin(runner, spec_of(tmp_path, window_s=600.0))[1], signal.SIGSTOP)
+
+    def signs() -> list[dict[str, Any]]:
+        told = [event.data["replicas"] for event in runner.events() if "replicas" in event.data]
+        return told[-1] if told else [{"silent_s": 0.0}] * 2
+
+    wait_until(lambda: signs()[1]["silent_s"] > 6.0, "the silence of the one that is stopped", CEILING_S)
+    working = signs()[0]
+    assert working["phase"] == "window"
+    assert working["batches"] > 0
+    assert working["tokens_out"] > 0
+    assert working["silent_s"] < 6.0
+
+
 @pytest.mark.parametrize(
     ("fault", "at", "kind"),
     [("oom_gpu", "window", "oom_gpu"), ("oom_host", "load", "oom_host"), ("gap", "window", None)],
