@@ -49,6 +49,8 @@ LOSS_LIMIT, HALF_WIDTH_LIMIT = 0.01, 0.005
 MIN_PAIRS = 10
 PROMPTS, BATCH_SIZE, INPUT_LEN, NEW_TOKENS = 32, 4, 32, 16
 EVENT_CEILING_S = 300.0
+#: How often the runner's events are looked at, as the controller does.
+LOOK_S = 0.05
 #: About 20 M parameters: some milliseconds a step on two cores.
 SHAPE = {
     "model_type": "llama",
@@ -207,6 +209,7 @@ class Runner:
     def __init__(self, contender: Contender, folder: Path, spec: RunSpec) -> None:
         self._folder, self._spec = folder, spec
         self._count = 0
+        self._read_b = 0
         self._process = subprocess.Popen(
             [str(contender.python), "-m", "lem_runner", str(folder)],
             stdin=subprocess.PIPE,
@@ -246,16 +249,26 @@ class Runner:
 
     def _wait(self, attempt: str, kind: str) -> Event:
         deadline_s = time.monotonic() + EVENT_CEILING_S
-        path = self._folder / EVENTS_FILE
         while time.monotonic() < deadline_s and self._process.poll() is None:
-            lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-            for event in map(Event.decode, lines):
+            for event in self._new_events():
                 if event.attempt == attempt and event.type == "error":
                     raise SystemExit(f"the runner failed: {event.data['message']}")
                 if event.attempt == attempt and event.type == kind:
                     return event
-            time.sleep(0.02)
+            time.sleep(LOOK_S)
         raise SystemExit(f"no {kind} of {attempt}: the runner ended, or {EVENT_CEILING_S:g} s have passed")
+
+    def _new_events(self) -> list[Event]:
+        """What was added since the last look: reading it all again would be work beside the window."""
+        path = self._folder / EVENTS_FILE
+        if not path.exists():
+            return []
+        with path.open("rb") as file:
+            file.seek(self._read_b)
+            added = file.read()
+        whole = added[: added.rfind(b"\n") + 1]
+        self._read_b += len(whole)
+        return [Event.decode(line) for line in whole.splitlines()]
 
 
 def _busy_ns(records: list[RequestRecord]) -> int:

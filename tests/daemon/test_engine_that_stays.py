@@ -11,7 +11,7 @@ import pytest
 from lemctl.campaign.file import loads
 from lemctl.campaign.plan import plan
 from lemctl.daemon.experiment import engine_need
-from lemctl.daemon.lanes import Lane, OpenSession
+from lemctl.daemon.lanes import Lane, OpenSession, engine_parts
 from lemctl.daemon.specs import resolved
 from lemctl.daemon.turn import expected_s
 from lemctl.paths import data_folder
@@ -62,6 +62,20 @@ def test_an_engine_is_known_by_its_resolved_parameters(tmp_path: Path, backend: 
     first = runs[0].spec["engine"].get("dtype")
     assert {dtype for (_, dtype), is_open in found.items() if is_open} == {first}
     assert len(found) == 4
+    host.store.close()
+
+
+def test_requests_one_by_one_and_batches_have_vllm_engines_of_their_own(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    lane, runs = lane_and_runs(host, "vllm")
+    (spec, *_) = (run.spec for run in runs)
+    load = {**spec["workload"]["load"], "mode": "closed", "concurrency": 2}
+    served = {**spec, "workload": {**spec["workload"], "load": load}}
+    engine = resolved(spec, runs[0].campaign.document).engine
+    assert lane.has_open(spec, engine)
+    assert not lane.has_open(served, engine)
+    keys = {engine_parts(one, engine, {}, "runner", ())[0] for one in (spec, served)}
+    assert len(keys) == 2
     host.store.close()
 
 

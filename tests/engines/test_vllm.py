@@ -30,6 +30,14 @@ def session(vllm_python: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.fixture(scope="module")
+def serving(vllm_python: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunnerProcess]:
+    """One whose engine takes requests one by one."""
+    runner = open_session(tmp_path_factory.mktemp("runner") / "serving", vllm_python)
+    yield runner
+    runner.end()
+
+
+@pytest.fixture(scope="module")
 def transformers(engine_python: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunnerProcess]:
     runner = open_session(tmp_path_factory.mktemp("runner") / "session", engine_python)
     yield runner
@@ -66,17 +74,21 @@ def test_what_the_engine_reports_is_read_back_from_it(session: RunnerProcess, sm
     assert result.memory["device_used_b"] is None
 
 
+@pytest.mark.parametrize("work", [{}, {"mode": "closed", "concurrency": 2}], ids=["batches", "requests"])
 def test_times_are_the_engines_own_and_lie_inside_the_window(
-    session: RunnerProcess, small: Path, tmp_path: Path
+    session: RunnerProcess, serving: RunnerProcess, small: Path, tmp_path: Path, work: dict[str, Any]
 ) -> None:
-    result, requests = run(session, spec_of(tmp_path, small))
+    result, requests = run(serving if work else session, spec_of(tmp_path, small, work=work))
+    assert result.effective["served_by"] == ("AsyncLLM" if work else "LLMEngine")
     (window,) = result.windows
     for record in requests:
         assert record.token_ns is not None
         assert len(record.token_ns) == record.tokens_out
         assert record.token_ns == sorted(record.token_ns)
         assert (record.t_first_ns, record.t_end_ns) == (record.token_ns[0], record.token_ns[-1])
-        assert window.t_begin_ns <= record.t_submit_ns < record.t_first_ns < record.t_end_ns <= window.t_end_ns
+        assert record.t_submit_ns < record.t_first_ns < record.t_end_ns
+        # Of requests one by one the first and the last ones lie about the window's edges.
+        assert work or window.t_begin_ns <= record.t_submit_ns < record.t_end_ns <= window.t_end_ns
         assert record.queue_s is not None
         assert record.prefill_s is not None
         first_s = (record.t_first_ns - record.t_submit_ns) / 1e9
@@ -89,14 +101,19 @@ def test_times_are_the_engines_own_and_lie_inside_the_window(
 
 @pytest.mark.parametrize("output", ["fixed", "natural"])
 def test_greedy_float32_gives_the_same_tokens_at_every_load_and_as_transformers(
-    session: RunnerProcess, transformers: RunnerProcess, small: Path, tmp_path: Path, output: str
+    session: RunnerProcess,
+    serving: RunnerProcess,
+    transformers: RunnerProcess,
+    small: Path,
+    tmp_path: Path,
+    output: str,
 ) -> None:
     _, alone = run(session, spec_of(tmp_path, small, output=output, batch_size=1))
     expected = outputs(alone)
     assert len({sha256 for sha256, _, _ in expected.values()}) > 1
     _, together = run(session, spec_of(tmp_path, small, output=output, batch_size=8))
     closed = {"mode": "closed", "concurrency": 2}
-    _, served = run(session, spec_of(tmp_path, small, output=output, work=closed))
+    _, served = run(serving, spec_of(tmp_path, small, output=output, work=closed))
     other = spec_of(tmp_path, small, output=output, batch_size=8, backend="pytorch", sampling={})
     object.__setattr__(other, "engine", {"dtype": "float32"})
     _, reference = run(transformers, other)
@@ -117,9 +134,9 @@ def test_seeds_reproduce_and_differ(session: RunnerProcess, small: Path, tmp_pat
     assert len(set(drawn[0])) == len(drawn[0])
 
 
-def test_arrivals_are_served_as_they_come(session: RunnerProcess, small: Path, tmp_path: Path) -> None:
+def test_arrivals_are_served_as_they_come(serving: RunnerProcess, small: Path, tmp_path: Path) -> None:
     work = {"mode": "poisson", "rate_per_s": 20.0}
-    _, requests = run(session, spec_of(tmp_path, small, max_new_tokens=8, work=work))
+    _, requests = run(serving, spec_of(tmp_path, small, max_new_tokens=8, work=work))
     assert len(requests) == 8
     assert all(record.t_due_ns is not None and record.t_submit_ns >= record.t_due_ns for record in requests)
     assert {record.stop for record in requests} == {"length"}
@@ -145,16 +162,25 @@ def test_what_cannot_be_done_is_refused_in_one_line_and_the_session_goes_on(
     assert session.process.poll() is None
 
 
-def test_a_cancel_drops_what_is_in_flight(session: RunnerProcess, small: Path, tmp_path: Path) -> None:
+def test_an_engine_for_batches_takes_no_requests_one_by_one(
+    session: RunnerProcess, small: Path, tmp_path: Path
+) -> None:
+    run(session, spec_of(tmp_path, small))
+    said = error(session, spec_of(tmp_path, small, work={"mode": "closed", "concurrency": 2}))
+    assert (said["kind"], said["fatal"]) == ("bad_request", False)
+    assert "loaded for batches" in said["message"]
+
+
+def test_a_cancel_drops_what_is_in_flight(serving: RunnerProcess, small: Path, tmp_path: Path) -> None:
     work = {"mode": "closed", "concurrency": 4}
     spec = spec_of(tmp_path, small, max_new_tokens=200, window_s=600.0, work=work)
-    session.send("run", "cancelled", spec)
-    session.wait_for("loaded", "cancelled", vllm_sessions.CEILING_S)
-    session.send("go", "cancelled")
-    session.wait_for("window_begin", "cancelled", vllm_sessions.CEILING_S)
-    session.send("cancel", "cancelled")
-    session.wait_cancelled("cancelled")
-    _, requests = run(session, spec_of(tmp_path, small, batch_size=8))
+    serving.send("run", "cancelled", spec)
+    serving.wait_for("loaded", "cancelled", vllm_sessions.CEILING_S)
+    serving.send("go", "cancelled")
+    serving.wait_for("window_begin", "cancelled", vllm_sessions.CEILING_S)
+    serving.send("cancel", "cancelled")
+    serving.wait_cancelled("cancelled")
+    _, requests = run(serving, spec_of(tmp_path, small, batch_size=8))
     # Nothing of the cancelled load takes the engine's places: the whole batch began at once.
     assert max(record.queue_s or 0 for record in requests) < 1.0
 

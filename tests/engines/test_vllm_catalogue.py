@@ -59,7 +59,7 @@ def reached(row, value):
             return arguments["enable_lora"] is True
         found = getattr(AsyncEngineArgs(**arguments), row.name)
         return _same(found, value)
-    params = sampling.sampling_params(Decoding(4, "natural", {row.name: value}), files.eos)
+    params = sampling.sampling_params(Decoding(4, "natural", {row.name: value}), files.eos, is_streamed=True)
     found = getattr(params, row.name)
     if row.name == "stop_token_ids":
         return set(found) == {2, 5}
@@ -84,7 +84,7 @@ for row in rows:
             if row.group == "engine":
                 loading.check_settings({row.name: row.default})
             else:
-                sampling.sampling_params(Decoding(4, "natural", {row.name: 0}), files.eos)
+                sampling.sampling_params(Decoding(4, "natural", {row.name: 0}), files.eos, is_streamed=True)
             unrefused.append(row.name)
         except BadRequestError as error:
             if row.refused not in str(error):

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lemctl.campaign.load import is_one_by_one
 from lemctl.cancel import Cancel
 from lemctl.clock import Clock
 from lemctl.daemon.instruments import BaselineRecord, Instruments
 from lemctl.daemon.locks import FileLock, take_lane_locks
-from lemctl.engines.backends import Backend
+from lemctl.engines.backends import BACKENDS, Backend
 from lemctl.engines.executor import EngineSession, Executor, Place, engine_key
 from lemctl.engines.watchdogs import Limits
 from lemctl.errors import RunFailed
@@ -104,8 +105,7 @@ class Lane:
         """Whether an engine as this experiment needs is loaded and stays; `engine` are its resolved parameters."""
         if self.open is None or not self.open.is_loaded or self.open.need.isolation != "engine":
             return False
-        wanted = {"backend": spec["backend"], "model": spec["model"], "engine": engine}
-        return all(self.open.need.parts[name] == value for name, value in wanted.items())
+        return all(self.open.need.parts.get(name) == value for name, value in _engine_asked(spec, engine).items())
 
     def _prove_free(self, cancel: Cancel) -> None:
         """The device's memory is back at its floor before another engine starts: else the container goes, and if that
@@ -195,12 +195,13 @@ def engine_parts(
     spec: dict[str, Any], engine: dict[str, Any], place: dict[str, Any], runner_hash: str, gpus: tuple[str, ...]
 ) -> tuple[str, dict[str, Any]]:
     """(key, what it is made of): backend, model, resolved engine parameters, where it runs, the runner, the GPUs."""
-    parts = {
-        "backend": spec["backend"],
-        "model": spec["model"],
-        "engine": engine,
-        "runner": runner_hash,
-        "gpus": list(gpus),
-        **place,
-    }
+    parts = {**_engine_asked(spec, engine), "runner": runner_hash, "gpus": list(gpus), **place}
     return engine_key(parts), parts
+
+
+def _engine_asked(spec: dict[str, Any], engine: dict[str, Any]) -> dict[str, Any]:
+    """What an experiment asks of an engine, wherever it runs; `engine` are its resolved parameters."""
+    asked = {"backend": spec["backend"], "model": spec["model"], "engine": engine}
+    if BACKENDS[spec["backend"]].has_two_kinds:
+        asked["serves"] = "requests" if is_one_by_one(spec["workload"]["load"]) else "batches"
+    return asked

@@ -32,6 +32,8 @@ class Backend:
     interpreter: str
     gpu_image: str | None = None
     needs_gpu: bool = False
+    #: Whether it serves whole batches and requests one by one by engines of different kinds.
+    has_two_kinds: bool = False
     #: What a person should know before trusting this engine's figures; `doctor` says it.
     caution: str = ""
 
@@ -85,7 +87,7 @@ BACKENDS: dict[str, Backend] = {
     for row in (
         Backend("pytorch", "pytorch", "lemctl/pytorch:cpu", "/opt/lem/bin/python", "lemctl/pytorch:gpu"),
         # The interpreter by its name: in the image built here and in the upstream one it lies in different folders.
-        Backend("vllm", "vllm", "lemctl/vllm:cpu", "python3", VLLM_UPSTREAM),
+        Backend("vllm", "vllm", "lemctl/vllm:cpu", "python3", VLLM_UPSTREAM, has_two_kinds=True),
         Backend(
             "tensorrt",
             "tensorrt",

@@ -76,7 +76,7 @@ def check_settings(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def engine_arguments(ref: ModelRef, files: ModelFiles, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Keyword arguments of AsyncEngineArgs: what was set, and what the runner sets itself."""
+    """Keyword arguments of EngineArgs and AsyncEngineArgs: what was set, and what the runner sets itself."""
     chosen = {name: value for name, value in settings.items() if value is not None and name != "adapter"}
     if ref.kind == "random":
         if chosen.get("load_format", "dummy") not in ("dummy", "auto"):
@@ -100,7 +100,6 @@ def engine_arguments(ref: ModelRef, files: ModelFiles, settings: Mapping[str, An
         "generation_config": "vllm",
         # Its own loggers are left out: a logger of ours is given to it, which makes it keep the figures we read.
         "disable_log_stats": True,
-        "enable_log_requests": False,
         "use_tqdm_on_load": False,
         "worker_extension_cls": WORKER_EXTENSION,
     }

@@ -15,8 +15,8 @@ from lem_runner.failures import BadRequestError
 from lem_runner.parameters import check
 
 
-def sampling_params(decoding: Decoding, eos: frozenset[int]) -> Any:
-    """The SamplingParams of one attempt, without a seed.
+def sampling_params(decoding: Decoding, eos: frozenset[int], *, is_streamed: bool) -> Any:
+    """The SamplingParams of one attempt, without a seed. `is_streamed`: outputs come step by step, else at the end.
 
     `fixed`: the end token is drawn like any other and ends nothing. `natural`: `eos` ends a text.
     """
@@ -35,7 +35,7 @@ def sampling_params(decoding: Decoding, eos: frozenset[int]) -> Any:
         **length,
         # Not `min_tokens`: until then it forbids the end tokens, and other engines draw them.
         detokenize=False,
-        output_kind=RequestOutputKind.DELTA,
+        output_kind=RequestOutputKind.DELTA if is_streamed else RequestOutputKind.FINAL_ONLY,
     )
 
 

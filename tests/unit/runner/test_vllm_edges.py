@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
-from lem_runner.backends import Generated, _vllm_faults
+from lem_runner.backends import Decoding, Generated, _vllm_faults, vllm
 from lem_runner.backends._vllm_counts import Counts, Ledger
 from lem_runner.backends._vllm_facts import model_facts
 from lem_runner.backends._vllm_faults import FaultLog, translated
 from lem_runner.backends._vllm_requests import follow
 from lem_runner.failures import BadRequestError, EngineLostError, failure_of
+from lem_runner.prompts import Prompt
 
 
 class EngineDeadError(Exception):
@@ -121,6 +122,59 @@ def test_each_end_has_its_name(finish: str, stop: int | None, reason: str) -> No
 
 def test_a_request_without_a_token_is_an_error() -> None:
     assert followed([output([], 0.0, "error")]).stop == "error"
+
+
+class Breaking:
+    """Stands for the synchronous engine: one step, which fails."""
+
+    def __init__(self, refused: int | None = None, error: Exception | None = None) -> None:
+        self.refused, self.error, self.dropped = refused, error, list[str]()
+
+    def add(self, name: str, ids: list[int], params: Any, adapter: Any) -> str:
+        if ids[0] == self.refused:
+            raise VLLMValidationError("prompt is not to be had\nmore")
+        return f"{name}-own"
+
+    def run(self, names: list[str], given: list[str], eos: frozenset[int]) -> list[Generated]:
+        assert self.error is not None
+        raise self.error
+
+    def drop(self, given: list[str]) -> None:
+        self.dropped += given
+
+
+def batch_of(front: Breaking) -> Any:
+    engine: Any = vllm.open()
+    engine._batches = front
+    engine._params = SimpleNamespace(clone=lambda: SimpleNamespace(), temperature=0)
+    prompts = [Prompt(place, None, [place], "") for place in range(3)]
+    try:
+        return engine.generate(prompts, Decoding(4, "fixed", {}), 0)
+    finally:
+        engine._batches = None
+        engine.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory. Tried to allocate 2.00 GiB."), "oom_gpu"),
+        (DEAD, "engine_error"),
+        (ValueError("shapes do not match"), "bad_request"),
+    ],
+)
+def test_a_step_that_fails_has_ended_the_engine(error: Exception, kind: str) -> None:
+    with pytest.raises(EngineLostError) as lost:
+        batch_of(Breaking(error=error))
+    failure = failure_of(lost.value, is_loading=False)
+    assert (failure.kind, failure.fatal) == (kind, True)
+
+
+def test_a_refused_prompt_takes_the_batch_with_it_and_leaves_the_engine_able() -> None:
+    front = Breaking(refused=2)
+    with pytest.raises(BadRequestError, match="prompt is not to be had"):
+        batch_of(front)
+    assert front.dropped == ["1-own", "2-own"]
 
 
 def step(usage: float, queries: int = 0, hits: int = 0) -> Any:
