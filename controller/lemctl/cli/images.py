@@ -78,14 +78,22 @@ def list_(json: Json = False) -> None:
     cells = [
         [
             body["backend"],
-            body["image"],
+            _short(body["image"]),
             body["id"].removeprefix("sha256:")[:12] if body["id"] else "-",
             size(body["size_bytes"]) if body["size_bytes"] else "-",
-            body["note"] or "",
         ]
         for body in rows
     ]
-    out(table(["backend", "image", "id", "size", ""], cells, right=(3,)))
+    out(table(["backend", "image", "id", "size"], cells, right=(3,)))
+    for body in rows:
+        if body["note"]:
+            out(f"{body['backend']}: {body['note']}")
+
+
+def _short(image: str) -> str:
+    """Without most of a digest: the whole one is in the command that fetches it, and in `--json`."""
+    name, at, digest = image.partition("@sha256:")
+    return f"{name}{at}{digest[:12]}"
 
 
 @app.command("prefetch")
