@@ -18,7 +18,7 @@ from typing import Any
 from lem_runner.protocol import RunSpec
 from lem_runner.results import AttemptResult, RequestRecord, WindowRecord
 from lemctl.campaign.file import loads
-from lemctl.campaign.hours import read_hours
+from lemctl.campaign.hours import read_hours, zone_name
 from lemctl.campaign.plan import Plan, plan
 from lemctl.cancel import Cancel
 from lemctl.clock import SimulatedClock
@@ -199,7 +199,7 @@ class Host:
             cron = made.document["schedule"]
             if not added.attached and (cron or at):
                 at_utc = None if at is None else at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-                tz = (made.document["hours"] or {}).get("tz")
+                tz = zone_name(made.document)
                 name = added.campaign.name
                 schedules.add(
                     tx, added.campaign.id, name, self.clock, at_utc=at_utc, cron=cron if at is None else None, tz=tz

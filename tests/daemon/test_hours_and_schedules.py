@@ -66,6 +66,50 @@ def test_a_run_longer_than_every_window_is_passed_over_and_said(host: Host) -> N
     host.until(lambda: finished(host), "end within longer hours")
 
 
+#: Weeknights, and the weekend from Friday evening on, across the change of clocks.
+NIGHTS_AND_WEEKEND = """
+hours:
+- {from: "22:00", to: "07:00", days: mon-fri, tz: Europe/Berlin}
+- {from: "00:00", to: "24:00", days: [sat, sun], tz: Europe/Berlin}
+"""
+
+
+def test_a_list_of_windows_is_worked_through_and_the_weekend_is_one_window(host: Host) -> None:
+    host.run_s = 10 * 3600.0
+    host.add(planned(NIGHTS_AND_WEEKEND, cycles=6))
+    host.tick(3)
+    assert host.daemon.waits_for == "night: its hours, which open Fri 27 Mar 22:00 CET"
+    host.until(lambda: finished(host), "end")
+    assert host.statuses() == ["Done"] * 6
+    begun = host.begun_at()
+    opens, closes = BEGIN.replace(hour=21), BEGIN.replace(day=29, hour=22)
+    assert all(opens <= moment for moment in begun)
+    # Ten hours fit into no weeknight: four runs in the 49 hours of this weekend, the others in the next.
+    assert [moment < closes - timedelta(hours=10) for moment in begun] == [True] * 4 + [False] * 2
+    assert begun[4] >= instant(date(2026, 4, 3), 22 * 60, zone_of("Europe/Berlin"))
+
+
+def test_a_run_longer_than_every_window_of_a_list_is_said_with_all_of_them(host: Host) -> None:
+    host.run_s = 60 * 3600.0
+    host.add(planned(cycles=1, name="before"))
+    host.until(lambda: finished(host, "before"), "end")
+    host.add(planned(NIGHTS_AND_WEEKEND, cycles=1))
+    host.until(lambda: host.campaign().status.kind == "Paused", "pause")
+    reason = host.campaign().status.reason  # type: ignore[union-attr]
+    said = "22:00 to 07:00 on mon-fri and 00:00 to 24:00 on sat, sun (Europe/Berlin): give it longer"
+    assert said in reason
+
+
+def test_a_schedule_goes_by_the_zone_of_a_list_of_windows(host: Host) -> None:
+    host.add(planned('schedule: "30 22 * * 6"\n' + NIGHTS_AND_WEEKEND.strip(), cycles=1))
+    host.until(lambda: host.campaign().number == 2 and finished(host), "second Saturday")
+    berlin = zone_of("Europe/Berlin")
+    assert [moment.astimezone(berlin).strftime("%a %d %H:%M") for moment in host.begun_at()] == [
+        "Sat 28 22:30",
+        "Sat 04 22:30",
+    ]
+
+
 def test_running_work_finishes_after_the_close(host: Host) -> None:
     host.add(planned('hours: {from: "20:00", to: "21:00", tz: UTC}', cycles=1))
     host.run_s = 5 * 3600.0

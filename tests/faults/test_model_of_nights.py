@@ -31,6 +31,8 @@ _LINES = [
     "",
     'hours: {from: "22:00", to: "07:00", tz: Europe/Berlin}',
     'hours: {from: "02:15", to: "02:45", tz: Europe/Berlin}',
+    'hours: [{from: "22:00", to: "02:30", tz: Europe/Berlin}, {from: "02:15", to: "04:00", tz: Europe/Berlin},'
+    ' {from: "00:00", to: "24:00", days: [sun], tz: Europe/Berlin}]',
     'hours: {from: "20:00", to: "23:30", days: fri-sun, tz: UTC}\nschedule: "30 2 * * *"',
     "on_failure: pause",
     "retry: {max: 0}\nbreaker: {consecutive: 2, probe: 10m}",

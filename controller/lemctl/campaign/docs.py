@@ -12,10 +12,10 @@ from pydantic.fields import FieldInfo
 
 from lem_runner.protocol import CLOSED_FILLINGS, CONTINUOUS_FILLINGS, SETTLE_P95
 from lemctl.campaign.file import MAX_RUNS
-from lemctl.campaign.messages import unwrapped
-from lemctl.campaign.notation import Duration, Limit, Rate, Window
+from lemctl.campaign.messages import section_of, unwrapped
+from lemctl.campaign.notation import MOST_WINDOWS, Duration, Limit, Rate, Share, Window
 from lemctl.campaign.presets import PRESETS, preset_table
-from lemctl.campaign.schema import BACKENDS, Campaign, CyclesUntil, Scoped
+from lemctl.campaign.schema import BACKENDS, Campaign, Scoped
 from lemctl.campaign.trace import COLUMNS
 from lemctl.campaign.values import experiment_keys
 from lemctl.campaign.yaml import MAX_ALIASES, MAX_BYTES, MAX_DEPTH
@@ -26,7 +26,11 @@ _BOUNDS = (
     (annotated_types.Le, "le", "at most"),
     (annotated_types.Lt, "lt", "less than"),
 )
-_WORDS = {"cycles": "whole number, at least 1, at most 10 000", "gpus": "list of indices or UUIDs"}
+_WORDS = {
+    "cycles": "whole number, at least 1, at most 10 000, or mapping",
+    "hours": "mapping, or list of mappings",
+    "gpus": "list of indices or UUIDs",
+}
 _PLAIN = {int: "whole number", float: "number", str: "text", bool: "true or false"}
 
 _HEAD = """\
@@ -154,12 +158,11 @@ def _write_durations(node: Any) -> None:
 def _rows(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, ...]]:
     for name, field in model.model_fields.items():
         key = f"{prefix}{field.alias or name}"
-        inner = unwrapped(field.annotation)
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            yield f"`{key}`", "mapping", "", field.description or ""
+        inner = section_of(field.annotation)
+        kind = _kind(key, field) if inner is None else _WORDS.get(key, "mapping")
+        yield f"`{key}`", kind, _default(field), field.description or ""
+        if inner is not None:
             yield from _rows(inner, f"{key}.")
-        else:
-            yield f"`{key}`", _kind(key, field), _default(field), field.description or ""
 
 
 def _kind(key: str, field: FieldInfo) -> str:
@@ -170,6 +173,7 @@ def _kind(key: str, field: FieldInfo) -> str:
         (Duration, "duration"),
         (Limit, "duration, more than 0"),
         (Window, "duration, or `one_pass`"),
+        (Share, "share, such as `2%`"),
         (Rate, "rate, such as `4/s`, more than 0"),
     ):
         if field.metadata and field.metadata[0] in get_args(annotation)[1:]:
@@ -194,7 +198,7 @@ def _type_words(annotation: Any) -> str:
         return f"list of {_type_words(arguments[0])}s"
     if origin is dict:
         return "mapping"
-    return "mapping" if annotation is CyclesUntil else _PLAIN.get(annotation, "text")
+    return _PLAIN.get(annotation, "text")
 
 
 def _bounds(marks: list[Any]) -> str:
@@ -255,6 +259,7 @@ def _limits() -> str:
         ("size of the file", f"{MAX_BYTES // 1_000_000} MB"),
         ("depth of nesting", str(MAX_DEPTH)),
         ("aliases", str(MAX_ALIASES)),
+        ("windows in `hours`", str(MOST_WINDOWS)),
         ("runs after expansion", f"{MAX_RUNS} (setting `max_runs`)"),
     ]
     return "## Limits\n\n" + _table(("what", "at most"), rows)

@@ -154,7 +154,8 @@ def _walk(
 ) -> tuple[datetime | None, int | None]:
     """(end, windows used) when every run takes `stretch` times its median and begins only where its 90th percentile
     fits before the close."""
-    window, windows, is_used = hours.window_at(now), 0, False
+    windows = hours.windows(now)
+    window, count, is_used = next(windows), 0, False
     at_s, close_s = max(0.0, (now - window.opens).total_seconds()), window.length_s
     longest_s = hours.longest_s(now)
     for experiment, one in runs:
@@ -163,13 +164,13 @@ def _walk(
             continue
         tries = 0
         while at_s + one.p90_s > close_s and tries < _MOST_WINDOWS:
-            window = hours.after(window)
+            window = next(windows)
             at_s, close_s, is_used, tries = 0.0, window.length_s, False, tries + 1
         if tries == _MOST_WINDOWS:
             too_long[experiment] = one.p90_s
             continue
-        windows, is_used = windows + (not is_used), True
+        count, is_used = count + (not is_used), True
         at_s += one.p50_s * stretch
     if len(too_long) == len({experiment for experiment, _ in runs}) and runs:
         return None, None
-    return window.opens + timedelta(seconds=at_s), windows
+    return window.opens + timedelta(seconds=at_s), count

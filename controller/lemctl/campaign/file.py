@@ -139,6 +139,7 @@ def loads(
     warnings += check.warnings
     _check_gate(settings, source)
     _check_load(settings, sweep, source)
+    _check_zones(settings, source)
     raw = {**tree, **raw_scoped, "sweep": swept}
     return CampaignFile(settings, base, scoped, sweep, raw, source, tuple(warnings), max_runs, surroundings.catalogue)
 
@@ -228,6 +229,18 @@ def _check_load(settings: Campaign, sweep: Sweep, source: Source) -> None:
             raise source.error(f"has no effect with `mode: {' or '.join(sorted(modes))}`", place)
 
 
+def _check_zones(settings: Campaign, source: Source) -> None:
+    """Windows of one list go by the clocks of one zone, which is also that of `schedule` and of times typed."""
+    windows = settings.hours if isinstance(settings.hours, list) else []
+    for index, window in enumerate(windows):
+        if window.tz != windows[0].tz:
+            zones = " and ".join("the host's zone" if tz is None else tz for tz in (windows[0].tz, window.tz))
+            raise source.error(
+                f"windows of one list share one zone, found {zones}: write the same `tz` in each window, or in none",
+                f"hours.{index}.tz",
+            )
+
+
 def explained(campaign: CampaignFile) -> list[tuple[str, Any, str]]:
     """Every key that has a value: the value as written, and its origin."""
     rows: list[tuple[str, Any, str]] = []
@@ -242,5 +255,5 @@ def explained(campaign: CampaignFile) -> list[tuple[str, Any, str]]:
             # A default; the numbers with a fraction among them are durations.
             rows.append((key, f"{value:g}s" if isinstance(value, float) else value, campaign.origin(key)))
 
-    walk({**campaign.settings.model_dump(), **campaign.scoped}, "")
+    walk({**campaign.settings.model_dump(by_alias=True), **campaign.scoped}, "")
     return [row for row in rows if row[1] not in ({}, [])]

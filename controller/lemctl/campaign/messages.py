@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -47,12 +47,22 @@ def unwrapped(annotation: Any) -> Any:
     return annotation
 
 
+def section_of(annotation: Any) -> type[BaseModel] | None:
+    """The model of the mapping that a value may be, by itself or in a list; None where it is no mapping."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return section_of(arguments[0])
+    if origin in (UnionType, Union, list):
+        return next((found for part in arguments if (found := section_of(part)) is not None), None)
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
 def section_at(model: type[BaseModel], path: Iterable[str]) -> type[BaseModel] | None:
     """The model of the mapping at `path` below `model`; None where it is none."""
     for part in path:
         field = model.model_fields.get(part)
-        inner = unwrapped(field.annotation) if field is not None else None
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+        inner = section_of(field.annotation) if field is not None else None
+        if inner is None:
             return None
         model = inner
     return model
@@ -83,7 +93,7 @@ def sentence(details: ErrorDetails, model: type[BaseModel]) -> str:
         return "this key is required"
     if kind == "extra_forbidden":
         *parents, name = (str(part) for part in details["loc"] if not str(part).startswith("<"))
-        section = section_at(model, parents)
+        section = section_at(model, [part for part in parents if not part.isdigit()])
         names = [field.alias or key for key, field in section.model_fields.items()] if section is not None else []
         if parents in (["engine"], ["sampling"]):
             return (

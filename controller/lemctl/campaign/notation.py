@@ -18,6 +18,8 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?) ?(ms|s|m|h|d)")
 _RATE = re.compile(r"(\d+(?:\.\d+)?) ?/ ?(s|min|h)")
 _PER_S = {"s": 1.0, "min": 60.0, "h": 3600.0}
 _MOST_PER_S = 1e6
+#: Of one list: one for every hour of a week fits.
+MOST_WINDOWS = 200
 _LONGEST_S = 366 * 86400.0
 _DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
@@ -119,6 +121,17 @@ def _days(value: Any) -> list[str]:
     if isinstance(value, list) and value and all(day in DAYS for day in value):
         return sorted(set(value), key=DAYS.index)
     raise ValueError("must be days such as [mon, tue] or mon-fri")
+
+
+def one_window_or_some(value: Any) -> Any:
+    """The form of `hours`: a mapping, or a list that is neither empty nor too long; raises `ValueError`."""
+    if not isinstance(value, dict | list):
+        raise ValueError('must be a window such as {from: "22:00", to: "07:00"}, or a list of windows')
+    if isinstance(value, list) and not value:
+        raise ValueError("must have at least one window; without the key runs may start at any time")
+    if len(value) > MOST_WINDOWS:
+        raise ValueError(f"must have at most {MOST_WINDOWS} windows")
+    return value
 
 
 def _cron(value: Any) -> Any:

@@ -16,6 +16,7 @@ from lemctl.campaign.load import OPEN_MODES, check_load, in_flight
 from lemctl.campaign.messages import SectionError
 from lemctl.campaign.order import ordered
 from lemctl.campaign.references import model_name
+from lemctl.campaign.schema import HoursWindow
 from lemctl.campaign.spec import Section, SectionWriter, assembled, canonical, experiment_hash
 from lemctl.campaign.sweep import Axis, Inclusion, Match
 from lemctl.campaign.values import SECTIONS
@@ -297,6 +298,13 @@ def _said(base: Mapping[str, Any]) -> dict[str, Any]:
     return said
 
 
+def _hours(hours: HoursWindow | list[HoursWindow] | None) -> dict[str, Any] | list[dict[str, Any]] | None:
+    """As written: a mapping, or a list of them."""
+    if isinstance(hours, list):
+        return [window.model_dump(by_alias=True) for window in hours]
+    return None if hours is None else hours.model_dump(by_alias=True)
+
+
 def _document(campaign: CampaignFile) -> dict[str, Any]:
     """The normalised campaign, JSON-able; durations end in `_s`."""
     settings = campaign.settings
@@ -325,7 +333,7 @@ def _document(campaign: CampaignFile) -> dict[str, Any]:
         },
         "breaker": {"consecutive": settings.breaker.consecutive, "probe_s": settings.breaker.probe},
         "on_failure": settings.on_failure,
-        "hours": settings.hours.model_dump(by_alias=True) if settings.hours is not None else None,
+        "hours": _hours(settings.hours),
         "schedule": settings.schedule,
         "gpus": list(settings.gpus) if settings.gpus is not None else None,
         "base": {**_said(campaign.base), "scoped": {name: dict(groups) for name, groups in campaign.scoped.items()}},

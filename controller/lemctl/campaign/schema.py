@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 
 from lemctl.campaign.hours import DAYS
 from lemctl.campaign.notation import (
+    MOST_WINDOWS,
     Cron,
     Days,
     Dtype,
@@ -22,6 +23,7 @@ from lemctl.campaign.notation import (
     TimeOfDay,
     Window,
     Zone,
+    one_window_or_some,
 )
 
 BACKENDS: tuple[str, ...] = ("pytorch", "vllm", "tensorrt", "replay")
@@ -263,7 +265,7 @@ class CyclesUntil(Section):
     max: int = Field(default=40, ge=2, le=10_000, description="At most so many.")
 
 
-class Hours(Section):
+class HoursWindow(Section):
     """When runs may start. A run begins only if it is expected to end before the close; one that runs is left alone."""
 
     from_: TimeOfDay = Field(alias="from", description="Opening, on the wall clock of `tz`.")
@@ -273,7 +275,23 @@ class Hours(Section):
         validate_default=True,
         description="Days on which a window opens: a list, or a span such as `mon-fri`.",
     )
-    tz: Zone | None = Field(default=None, description="IANA time zone such as `Europe/Berlin`. Default: the host's.")
+    tz: Zone | None = Field(
+        default=None,
+        description="IANA time zone such as `Europe/Berlin`. Default: the host's. One zone for all windows of a list.",
+    )
+
+
+def _form_of_hours(value: Any) -> str:
+    return "<list>" if isinstance(value, list) else "<window>"
+
+
+#: The tags are marks of ours that no key can be; messages leave them out.
+Hours = Annotated[
+    Annotated[HoursWindow, Tag("<window>")]
+    | Annotated[list[HoursWindow], Field(min_length=1, max_length=MOST_WINDOWS), Tag("<list>")],
+    Discriminator(_form_of_hours),
+    BeforeValidator(one_window_or_some),
+]
 
 
 Told = Literal["finished", "breaker", "gpu_lost", "disk_low", "digest"]
@@ -349,7 +367,11 @@ class Campaign(Section):
         description="What consecutive runs of one engine share: the session, only the container, or nothing.",
     )
     gate: Gate = Field(default_factory=Gate, description="What a run waits for.")
-    hours: Hours | None = Field(default=None, description="When runs may start.")
+    hours: Hours | None = Field(
+        default=None,
+        description="When runs may start: a window, or a list of windows, of which those that overlap or touch are "
+        "one.",
+    )
     schedule: Cron | None = Field(
         default=None,
         description="Cron expression of five fields, in the zone of `hours`: the campaign begins then, and again each "

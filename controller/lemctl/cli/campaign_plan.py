@@ -78,7 +78,8 @@ def hours_now(document: dict[str, Any]) -> HoursNow | None:
     now = SystemClock().utc()
     window = hours.window_at(now)
     is_open = window.opens <= now
-    return HoursNow(describe(hours), is_open, local_text(window.closes if is_open else window.opens, hours.zone))
+    changes = None if hours.never_close else local_text(window.closes if is_open else window.opens, hours.zone)
+    return HoursNow(describe(hours), is_open, changes)
 
 
 def left_of(plan: Plan, estimate: Estimate, past: list[PastRun]) -> Left:

@@ -195,11 +195,11 @@ def _enqueue(
 
 def _schedule(tx: Transaction, added: Added, document: dict[str, Any], at: str | None, clock: SystemClock) -> None:
     """Hold the campaign back until its hour. Raises `UsageMistake` where it is under way already."""
-    from lemctl.campaign.hours import local_text, zone_of
+    from lemctl.campaign.hours import local_text, zone_name, zone_of
     from lemctl.clock import utc_text
     from lemctl.store import schedules
 
-    campaign, tz = added.campaign, (document["hours"] or {}).get("tz")
+    campaign, tz = added.campaign, zone_name(document)
     is_new = not added.attached or schedules.is_awaited(tx, campaign.id)
     if at is not None:
         if document["schedule"] is not None:
@@ -207,7 +207,7 @@ def _schedule(tx: Transaction, added: Added, document: dict[str, Any], at: str |
         begins = moment(at, "--at", tz)
         if not is_new:
             raise UsageMistake(f"--at {at}: {campaign.label} has begun already; `lemctl campaign pause` holds it")
-        schedules.add(tx, campaign.id, campaign.name, clock, at_utc=utc_text(begins))
+        schedules.add(tx, campaign.id, campaign.name, clock, at_utc=utc_text(begins), tz=tz)
         say(f"it begins {local_text(begins, zone_of(tz))}")
     elif document["schedule"] is not None and is_new:
         schedules.add(tx, campaign.id, campaign.name, clock, cron=document["schedule"], tz=tz)
@@ -259,12 +259,12 @@ def _say_hours(planned: Planned, settings: Settings) -> None:
     """When it opens, how many nights it needs, and what fits none of them."""
     from lemctl.cli.campaign_plan import NVIDIA_DEVICE, estimate_from_history, hours_now, left_of, past_of
 
-    now = hours_now(planned.plan.document)
-    if now is None:
+    hours = hours_now(planned.plan.document)
+    if hours is None:
         return
     from lemctl.report.plan import nights_text
 
-    say(f"hours {now.text}: " + (f"open until {now.changes}" if now.is_open else f"open from {now.changes}"))
+    say(f"hours {hours.text}: {hours.now}")
     past = past_of(settings.paths)
     left = left_of(planned.plan, estimate_from_history(planned.plan, past, NVIDIA_DEVICE.exists()), past)
     if nights := nights_text(left):

@@ -28,23 +28,19 @@ class Hold:
 
 def held_by_hours(hours: Hours, now: datetime, need_s: float) -> Hold | None:
     """What keeps a run that may need `need_s` (its 90th percentile) from beginning now; None within its hours."""
-    window = hours.window_at(now)
+    windows = hours.windows(now)
+    window = next(windows)
     if now < window.opens:
         return Hold(f"its hours, which open {local_text(window.opens, hours.zone)}", window.opens)
     left_s = (window.closes - now).total_seconds()
     if need_s <= left_s:
         return None
-    opens = hours.after(window).opens
+    opens = next(windows).opens
     why = (
         f"its hours: the next run may take {duration(need_s)} and they close in {duration(left_s)};"
         f" they open again {local_text(opens, hours.zone)}"
     )
     return Hold(why, opens)
-
-
-def fits_no_window(hours: Hours, now: datetime, need_s: float) -> bool:
-    """Whether a run is expected to be longer than every window of the coming week."""
-    return need_s > hours.longest_s(now)
 
 
 def due(schedule: Schedule, now: datetime) -> datetime | None:

@@ -59,9 +59,10 @@ def _in_hours(tx: Transaction, campaign: Campaign, hours: Hours, clock: Clock, l
     """Order is kept: what does not fit before the close waits for the next opening, and nothing passes it. Only what
     fits no window at all is passed over, and pauses its campaign when nothing else is left."""
     too_long: set[str] = set()
+    longest_s = hours.longest_s(clock.utc())
     while (turn := _next(tx, campaign, clock, frozenset(too_long))).run is not None:
         need_s = expected_s(tx, campaign, turn.run, lane).p90_s
-        if not schedule.fits_no_window(hours, clock.utc(), need_s):
+        if need_s <= longest_s:
             hold = schedule.held_by_hours(hours, clock.utc(), need_s)
             return turn if hold is None else Turn(campaign, None, f"{campaign.label}: {hold.why}", hold.again)
         too_long.add(turn.run.experiment)

@@ -41,11 +41,19 @@ class Gap(Protocol):
 
 @dataclass(frozen=True)
 class HoursNow:
-    """A campaign's hours in words, whether they are open, and the local time of the close or the next opening."""
+    """A campaign's hours in words, whether they are open, and the local time of the close or the next opening; None
+    where they never close."""
 
     text: str
     is_open: bool
-    changes: str
+    changes: str | None
+
+    @property
+    def now(self) -> str:
+        """`open until Fri 27 Nov 07:00 CET`."""
+        if self.changes is None:
+            return "always open"
+        return f"open until {self.changes}" if self.is_open else f"closed, open from {self.changes}"
 
 
 @dataclass(frozen=True)
@@ -168,8 +176,7 @@ def _hours(view: PlanView) -> Iterator[str]:
         yield f"schedule  {view.plan.document['schedule']}"
     if view.hours is None:
         return
-    now = f"open until {view.hours.changes}" if view.hours.is_open else f"closed, open from {view.hours.changes}"
-    yield f"hours     {view.hours.text}; {now}"
+    yield f"hours     {view.hours.text}; {view.hours.now}"
     if nights := nights_text(view.left):
         yield f"          {nights}"
     if view.left.too_long:

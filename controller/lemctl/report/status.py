@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from textwrap import wrap
 from typing import Any, Literal
 
 from lemctl.errors import page
@@ -261,9 +262,9 @@ def _left(left: LeftNow) -> Iterator[str]:
     if left.nights_p50 is not None:
         more = f" to {left.nights_p90}" if left.nights_p90 not in (None, left.nights_p50) else ""
         yield _row("", f"{left.nights_p50}{more} of its nights, ends about {left.ends}")
-        yield _row("", f"hours {left.hours}")
-    elif left.hours is not None:
-        yield _row("", f"hours {left.hours}")
+    if left.hours is not None:
+        for line in wrap(f"hours {left.hours}", WIDTH - _LEAD):
+            yield _row("", line)
     if left.too_long:
         yield _row("", f"{plural(left.too_long, 'experiment')} longer than any of its hours: not run in them")
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lem_runner.protocol import canonical_json
+from lemctl.campaign.hours import zone_name
 from lemctl.clock import SimulatedClock
 from lemctl.daemon.alarm import ClockAlarm
 from lemctl.daemon.experiment import World
@@ -97,8 +98,8 @@ def _begin_by_schedule(tx: Transaction, added: Added, clock: SimulatedClock) -> 
     """A campaign with a schedule begins at its first hour in a rehearsal, too."""
     document = added.campaign.document
     if document["schedule"] is not None:
-        tz = (document["hours"] or {}).get("tz")
-        schedules.add(tx, added.campaign.id, added.campaign.name, clock, cron=document["schedule"], tz=tz)
+        cron, tz = document["schedule"], zone_name(document)
+        schedules.add(tx, added.campaign.id, added.campaign.name, clock, cron=cron, tz=tz)
 
 
 @contextmanager

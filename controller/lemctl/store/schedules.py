@@ -15,8 +15,8 @@ from lemctl.clock import Clock, utc_text
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """One that is in force: once `at_utc`, or by `cron` in the zone `tz` (None: the host's). Nothing up to `since_utc`
-    is due any more."""
+    """One that is in force: once `at_utc`, or by `cron`; `tz` is the zone of its clock (None: the host's). Nothing up
+    to `since_utc` is due any more."""
 
     id: int
     campaign_id: int

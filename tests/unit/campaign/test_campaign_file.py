@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,14 @@ def test_explained_names_the_origin_of_every_value(read: Read, small: str) -> No
     assert rows["cycles"] == (2, "file")
     assert rows["measure.window"] == ("one_pass", "preset quick-test")
     assert rows["gate.max"] == ("300s", "default")
+
+
+def test_explained_names_hours_as_the_file_writes_them(read: Read, small: str) -> None:
+    window = {"from": "22:00", "to": "07:00", "tz": "UTC"}
+    one = {key: value for key, value, _ in explained(read(small + f"hours: {json.dumps(window)}\n"))}
+    assert (one["hours.from"], one["hours.to"], one["hours.tz"]) == ("22:00", "07:00", "UTC")
+    rows = explained(read(small + f"hours: {json.dumps([window, window])}\n"))
+    assert ("hours", [window, window], "file") in rows
 
 
 def test_a_key_of_the_command_line_is_no_longer_swept(read: Read, small: str) -> None:

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from lemctl.campaign.expected import GUESS_LOAD_S, Durations, Expected, PastRun, what_is_left
-from lemctl.campaign.hours import Hours, zone_of
+from lemctl.campaign.hours import Hours, Span, zone_of
 
 NOW = datetime(2026, 1, 5, 22, 0, tzinfo=UTC)
-NIGHT = Hours(22 * 60, 7 * 60, frozenset(range(7)), zone_of("UTC"))
+NIGHT = Hours((Span(22 * 60, 7 * 60, frozenset(range(7))),), zone_of("UTC"))
 
 
 def past(

@@ -85,6 +85,14 @@ def test_set_and_preset_reach_the_plan(lemctl: Lemctl, file: Path) -> None:
     assert body["missing"][0]["fix"] == f"lemctl images prefetch {file}"
 
 
+def test_hours_that_never_close_are_said_to_be_always_open(lemctl: Lemctl, file: Path) -> None:
+    file.write_text(PLAN + 'hours: [{from: "22:00", to: "07:00"}, {from: "06:00", to: "22:00"}]\n')
+    assert "hours     22:00 to 07:00 and 06:00 to 22:00 (" in (text := lemctl("campaign", "plan", str(file)).out)
+    assert "); always open" in text
+    hours = json.loads(lemctl("campaign", "plan", str(file), "--json").out)["hours"]
+    assert (hours["is_open"], hours["changes"]) == (True, None)
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -197,15 +205,18 @@ def test_experiment_run_refuses_a_file_that_sweeps(lemctl: Lemctl, file: Path) -
 
 
 def test_a_campaign_is_started_for_later_and_seen_to_wait(lemctl: Lemctl, file: Path, with_daemon: None) -> None:
-    began = lemctl("campaign", "start", str(file), "--prefetch", "--at", "2099-01-01T22:00+00:00")
+    windows = ('{from: "22:00", to: "07:00", tz: Asia/Kathmandu}', '{from: "06:00", to: "08:00", tz: Asia/Kathmandu}')
+    file.write_text(f"{PLAN}hours: [{', '.join(windows)}]\n")
+    began = lemctl("campaign", "start", str(file), "--prefetch", "--at", "2099-01-01T22:00")
     assert began.code == 0, began.err
-    assert "it begins Thu 01 Jan 22:00" in began.out
+    assert "hours 22:00 to 07:00 and 06:00 to 08:00 (Asia/Kathmandu): " in began.out
+    assert "it begins Thu 01 Jan 22:00 +0545" in began.out, "a time that is typed is of the zone of the hours"
     (scheduled,) = json.loads(lemctl("status", "--json").out)["scheduled"]
     assert (scheduled["name"], scheduled["cron"]) == ("night", None)
     assert "scheduled night: begins Thu 01 Jan" in lemctl("status").out
     waited = lemctl("campaign", "wait", "night")
     assert waited.code == 75
-    assert "goes on by itself Thu 01 Jan 22:00" in waited.err
+    assert "goes on by itself Thu 01 Jan 22:00 +0545" in waited.err
     assert lemctl("campaign", "pause", "night", "--for", "2h").out.startswith("night is paused until ")
     assert "goes on by itself at" in lemctl("status").out
     assert lemctl("campaign", "cancel", "night").code == 0

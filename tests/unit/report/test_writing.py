@@ -171,6 +171,13 @@ def test_status_says_how_many_nights_are_left_when_they_end_and_what_fits_none()
     assert "scheduled weekly: begins Fri 27 Nov 22:00 CET, by 0 22 * * 5" in text
 
 
+def test_hours_of_many_windows_are_broken_over_lines() -> None:
+    words = " and ".join(f"{hour:02d}:00 to {hour:02d}:30 on mon-fri" for hour in range(12)) + " (Europe/Berlin)"
+    lines = status_text(status(left=LeftNow(7e4, 9e4, "like", words, None, None, None, 0))).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert f"hours {words}" in " ".join(line.strip() for line in lines)
+
+
 def test_status_says_when_a_pause_ends_by_itself() -> None:
     paused = campaign(status="Paused", reason="breaker", until_utc="2026-11-27T03:10:00.000000Z")
     assert "goes on by itself at 2026-11-27 03:10 UTC" in status_text(status(campaigns=[paused]))
