@@ -29,8 +29,8 @@ breaker: {{consecutive: 100}}
 """
 
 
-def planned(batches: tuple[int, ...] = (1, 4, 16), cycles: int = 5) -> Plan:
-    text = CAMPAIGN.format(batches=list(batches), cycles=cycles)
+def planned(batches: tuple[int, ...] = (1, 4, 16), cycles: int = 5, more: str = "") -> Plan:
+    text = CAMPAIGN.format(batches=list(batches), cycles=cycles) + more
     return plan(loads(text, catalogue_dir=data_folder() / "images"))
 
 
@@ -78,6 +78,17 @@ def test_simulated_faults_lose_no_run(tmp_path: Path, seed: int) -> None:
         home, "SELECT count(*) FROM runs WHERE status = 'Done'"
     )
     assert rows(home, "SELECT count(*) FROM attempts WHERE outcome = 'failed'") != [(0,)]
+
+
+def test_a_rehearsal_begins_by_its_schedule_in_the_zone_of_its_windows(tmp_path: Path) -> None:
+    windows = [
+        {"from": begins, "to": ends, "tz": "Asia/Kathmandu"}
+        for begins, ends in (("22:00", "07:00"), ("12:00", "14:00"))
+    ]
+    home = Home(tmp_path)
+    run_campaign(planned((1,), 1, f'schedule: "30 12 * * *"\nhours: {json.dumps(windows)}\n'), "", home)
+    ((first,),) = rows(home, "SELECT min(started_utc) FROM attempts")
+    assert str(first)[11:16] == "06:45", "12:30 in Kathmandu"
 
 
 @pytest.mark.slow

@@ -114,8 +114,9 @@ def percentile(ranked: Sequence[float], share: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What is left of a campaign. Ends and windows are None where it cannot end; `windows` counts those of its hours in
-    which runs begin. `too_long` holds (experiment, seconds) of runs that no window is long enough for."""
+    """What is left of a campaign. Ends are in the zone of its hours, else UTC; they and windows are None where it
+    cannot end. `windows` counts those of its hours in which runs begin; `too_long` holds (experiment, seconds) of runs
+    that no window is long enough for."""
 
     p50_s: float
     p90_s: float
@@ -173,4 +174,4 @@ def _walk(
         at_s += one.p50_s * stretch
     if len(too_long) == len({experiment for experiment, _ in runs}) and runs:
         return None, None
-    return window.opens + timedelta(seconds=at_s), count
+    return (window.opens + timedelta(seconds=at_s)).astimezone(hours.zone), count

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC
 from typing import Any, Protocol
 
 from lemctl.campaign.estimate import Estimate, Phases
@@ -190,7 +191,7 @@ def nights_text(left: Left) -> str:
     if left.windows_p50 is None or left.windows_p90 is None or left.ends_p50 is None:
         return ""
     more = f", at most {left.windows_p90} in nine of ten cases" if left.windows_p90 != left.windows_p50 else ""
-    return f"needs about {left.windows_p50} of them{more}; ends about {left.ends_p50.astimezone():%a %d %b %H:%M %Z}"
+    return f"needs about {left.windows_p50} of them{more}; ends about {left.ends_p50:%a %d %b %H:%M %Z}"
 
 
 def left_json(left: Left) -> dict[str, Any]:
@@ -200,8 +201,8 @@ def left_json(left: Left) -> dict[str, Any]:
         "p50_s": left.p50_s,
         "p90_s": left.p90_s,
         "estimate_from": left.grounds,
-        "ends_p50_utc": ends[0].isoformat() if ends[0] else None,
-        "ends_p90_utc": ends[1].isoformat() if ends[1] else None,
+        "ends_p50_utc": ends[0].astimezone(UTC).isoformat() if ends[0] else None,
+        "ends_p90_utc": ends[1].astimezone(UTC).isoformat() if ends[1] else None,
         "nights_p50": left.windows_p50,
         "nights_p90": left.windows_p90,
         "too_long": [{"experiment": experiment, "p90_s": need_s} for experiment, need_s in left.too_long],

@@ -42,6 +42,7 @@ isolation: process
 retry: {max: 2}
 timeouts: {start: 30m}
 breaker: {consecutive: 3}
+hours: [{from: "22:00", to: "07:00", tz: UTC}, {from: "06:00", to: "24:00", days: fri-mon, tz: UTC}]
 gpus: [0, GPU-1]
 """
 

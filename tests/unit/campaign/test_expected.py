@@ -61,6 +61,15 @@ def test_nights_are_counted_by_what_fits_into_them() -> None:
     assert (begun_by_day.windows_p50, begun_by_day.ends_p50) == (1, datetime(2026, 1, 6, 7, 0, tzinfo=UTC))
 
 
+def test_nights_of_a_list_are_its_windows_and_end_on_the_clock_of_its_zone() -> None:
+    berlin = zone_of("Europe/Berlin")
+    weeknights, weekend = Span(22 * 60, 7 * 60, frozenset(range(5))), Span(0, 24 * 60, frozenset({5, 6}))
+    left = what_is_left([("e", Expected(3600.0, 3600.0, "measured"))] * 50, Hours((weeknights, weekend), berlin), NOW)
+    # From Monday 23:00: 8 hours of that night, 9 of each of the next three, 15 of the 50 from Friday evening on.
+    assert left.windows_p50 == 5
+    assert f"{left.ends_p50:%a %H:%M %Z}" == "Sat 13:00 CET"
+
+
 def test_no_run_is_counted_into_a_night_whose_close_its_90th_percentile_passes() -> None:
     left = what_is_left([("e", Expected(3 * 3600.0, 4 * 3600.0, "measured"))] * 3, NIGHT, NOW)
     assert left.windows_p50 == 2  # 22:00, 01:00; at 04:00 four hours do not fit
