@@ -189,17 +189,16 @@ def test_prefix_hits_are_counted_and_the_adapter_changes_the_text(
     new_session: RunnerProcess, session: RunnerProcess, small: Path, tmp_path: Path
 ) -> None:
     engine = {"enable_prefix_caching": True, "block_size": 32, "adapter": str(small.parent / "adapter")}
-    work = {"lengths": [100] * 3, "batch_size": 1, "max_new_tokens": 4, "window_s": 3.0}
+    work = {"lengths": [100], "batch_size": 1, "max_new_tokens": 4, "window_s": 5.0}
     result, requests = run(new_session, spec_of(tmp_path, small, engine=engine, warmup=Warmup("one_batch"), **work))
     # The warm-up served the same prompt, and what it left was thrown away before the window.
     assert requests[0].cached_tokens == 0
-    repeated = [record for record in requests if record.prompt_sha256 == requests[0].prompt_sha256][1:]
-    assert {record.cached_tokens for record in repeated} == {96}
+    assert {record.cached_tokens for record in requests[1:]} == {96}
     rate = result.gauges["prefix_cache_hit_rate"]
     hits = sum(record.cached_tokens or 0 for record in requests)
     assert rate == pytest.approx(hits / sum(record.tokens_in for record in requests))
     assert result.effective["reported"]["engine"]["max_lora_rank"] == 16
-    _, plain = run(session, spec_of(tmp_path, small, lengths=[100] * 3, batch_size=1, max_new_tokens=4))
+    _, plain = run(session, spec_of(tmp_path, small, lengths=[100], batch_size=1, max_new_tokens=4))
     assert outputs(plain) != outputs(requests)
 
 

@@ -23,7 +23,11 @@ class BatchFront:
 
         # Without its figures it tells no times of a request.
         own = EngineArgs(**{**arguments, "disable_log_stats": False})
-        self._llm: Any = LLMEngine.from_engine_args(own, stat_loggers=[ledger.logger()])
+        logger = ledger.logger()
+        self._llm: Any = LLMEngine.from_engine_args(own, stat_loggers=[logger])
+        # With figures it also gets a logger that prints throughputs in mid-window.
+        loggers = self._llm.logger_manager
+        loggers.stat_loggers = [one for one in loggers.stat_loggers if isinstance(one, logger)]
         self._ledger = ledger
         self._token_ns: dict[str, list[int]] = {}
         self._listen()
