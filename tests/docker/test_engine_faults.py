@@ -320,21 +320,52 @@ int nvmlDeviceGetCount_v2(unsigned *count) { *count = 1; return 0; }
 """
 
 
-def test_a_container_that_lost_nvml_is_made_anew(engines: Engines, small_image: str, tmp_path: Path) -> None:
-    """A reload of systemd takes the devices from a container that lives long. Here a file in it does."""
-    made = engines.by_live_restore[True]
+@pytest.fixture
+def nvml_image(engines: Engines, small_image: str, tmp_path: Path) -> str:
+    """The small image with an NVML of its own, on the engine that gives GPUs."""
     context = tmp_path / "context"
     context.mkdir()
     (context / "nvml.c").write_text(_NVML)
     subprocess.run(
         ["gcc", "-shared", "-fPIC", "-o", str(context / "libnvidia-ml.so.1"), str(context / "nvml.c")], check=True
     )
-    image = derived(
+    return derived(
         small_image, "lemctl-test/nvml", "COPY libnvidia-ml.so.1 /usr/lib/", "ENV LD_LIBRARY_PATH=/usr/lib",
-        folder=context, host=made.host,
+        folder=context, host=engines.by_live_restore[True].host,
     )  # fmt: skip
-    stub = NvmlStub(tmp_path)
-    with Night(tmp_path / "night", on(made, image, **stub.host_environment())) as night:
+
+
+def test_memory_that_a_container_keeps_comes_back_with_it_and_costs_no_retry(
+    engines: Engines, nvml_image: str, tmp_path: Path
+) -> None:
+    """What is left in the container holds the model GPU's memory after the engine's end; only its removal frees it."""
+    made, stub = engines.by_live_restore[True], NvmlStub(tmp_path)
+    with Night(tmp_path / "night", on(made, nvml_image, **stub.host_environment())) as night:
+        gpu = "isolation: process\nmeasure: {window: '1s', baseline: '0s'}\ngate: {kind: fixed, gap: '0s'}\ngpus: [0]"
+        limited = gpu + "\ntimeouts: {memory: 3s}\nretry: {max: 0}"
+        night.add(slow("first", limited), executor="docker")
+        night.add(slow("second", limited), executor="docker")
+        night.begin()
+        night.wait_for(lambda: "Running" in night.statuses("first"), "a run on the GPU", 60)
+        stub.gpu().loaded_w = 40.0
+        ((container,),) = night.rows("SELECT container_id FROM sessions")
+        listing = ("ps", "--all", "--quiet", "--no-trunc")
+        night.wait_for(lambda: container not in docker(*listing, host=made.host), "the container's removal", 60)
+        assert night.statuses("first") == ["Done"]
+        stub.gpu().loaded_w = 0.0
+        night.wait_campaign(name="second", ceiling_s=90)
+        assert [outcome for outcome, *_ in night.attempts()] == ["ok", "ok"]
+        containers = [c for (c,) in night.rows("SELECT container_id FROM sessions ORDER BY id")]
+        assert len(set(containers)) == 2
+        assert night.rows("SELECT 1 FROM devices WHERE quarantined_utc IS NOT NULL") == []
+        assert night.end() == 0
+        audit(night, made.containers())
+
+
+def test_a_container_that_lost_nvml_is_made_anew(engines: Engines, nvml_image: str, tmp_path: Path) -> None:
+    """A reload of systemd takes the devices from a container that lives long. Here a file in it does."""
+    made, stub = engines.by_live_restore[True], NvmlStub(tmp_path)
+    with Night(tmp_path / "night", on(made, nvml_image, **stub.host_environment())) as night:
         gpu = "isolation: process\nmeasure: {window: '1s', baseline: '0s'}\ngate: {kind: fixed, gap: '0s'}\ngpus: [0]"
         night.add(slow("first", gpu), executor="docker")
         night.add(slow("second", gpu), executor="docker")

@@ -265,11 +265,15 @@ FAULTS: tuple[tuple[str, tuple[Row, ...]], ...] = (
             ),
             (
                 "memory not freed",
-                "the container is made anew; then `gpu_lost`",
+                "the container is made anew; then `gpu_lost`, paused until a person resumes",
                 (
                     f"{F}/test_gpu_trouble.py::"
                     "test_memory_that_comes_back_with_a_new_container_costs_no_more_than_that",
                     f"{F}/test_gpu_trouble.py::test_memory_that_does_not_come_back_loses_the_gpu",
+                    f"{D}/test_engine_faults.py::"
+                    "test_memory_that_a_container_keeps_comes_back_with_it_and_costs_no_retry",
+                    f"{F}/test_gpu_trouble.py::"
+                    "test_memory_that_an_engine_leaves_behind_keeps_the_gpu_out_until_a_person_resumes",
                 ),
             ),
             (

@@ -78,6 +78,43 @@ def test_two_campaigns_of_two_users_never_share_a_gpu(tmp_path: Path, host: Nvml
             night.audit()
 
 
+@pytest.mark.slow
+def test_memory_that_an_engine_leaves_behind_keeps_the_gpu_out_until_a_person_resumes(
+    tmp_path: Path, host: NvmlStub
+) -> None:
+    """The model GPU's memory stays taken after the first engine has gone. Nobody measures beside it."""
+    more = GPU + "\nisolation: process\ntimeouts: {memory: 1s}\nnotify: {urls_from: LEM_NOTIFY_NOWHERE, on: [gpu_lost]}"
+    with Night(tmp_path / "night", host.host_environment()) as night:
+        night.add(campaign_text(cycles=3, more=more).replace("decode_ms_per_token: 1.0", "decode_ms_per_token: 20.0"))
+        night.begin()
+        night.wait_until_under_way()
+        host.gpu().loaded_w = 40.0  # an engine's weights lie on it, from now on
+        night.wait_for(lambda: night.campaign() == "Paused", "the pause", 60)
+        held = f"GPU memory was not freed after the engine's end ({host.uuid()}: 16643 MB)"
+        assert night.attempts() == [("ok", None, None), ("failed", "gpu_lost", held)]
+        assert night.statuses() == ["Done", "Failed", "Queued"]
+        kept_out = "SELECT uuid, quarantine_reason FROM devices WHERE quarantined_utc IS NOT NULL"
+        assert night.rows(kept_out) == [(host.uuid(), held)]
+        reason = night.rows("SELECT json_extract(status_data, '$.reason') FROM campaigns")[0][0]
+        assert reason == "a GPU was lost: look after it, then resume"
+        ((event, body),) = night.rows("SELECT event, body FROM outbox")
+        assert event == "gpu_lost"
+        assert reason in body
+        assert "lemctl campaign resume night" in body
+        log = (night.home.logs / "daemon.jsonl").read_text()
+        assert f"{held}: its containers are taken down" in log
+        assert f"{held}: the device is kept out" in log
+        assert night.rows("SELECT count(*) FROM sessions") == [(1,)], "no engine was started beside it"
+
+        host.gpu().loaded_w = 0.0
+        assert night.ask("resume", campaign="night").exit_code == 0
+        night.wait_campaign(ceiling_s=60)
+        assert night.statuses() == ["Done", "Failed", "Done"]
+        assert night.rows(kept_out) == []
+        assert night.end() == 0
+        night.audit()
+
+
 class Executor:
     """Counts what it is asked to take down."""
 
@@ -97,7 +134,7 @@ class Clinging(NoSensors):
         super().__init__("a test", lambda: 0)
         self.looks = looks
 
-    def memory_obstacle(self, wait: Callable[[float], None]) -> str | None:
+    def memory_obstacle(self, wait: Callable[[float], None], patience_s: float) -> str | None:
         wait(0.0)
         self.looks -= 1
         return "GPU memory was not freed after the engine's end (GPU-x: 900 MB)" if self.looks > 0 else None
@@ -117,14 +154,14 @@ def lane_with(tmp_path: Path) -> Iterator[Callable[[int], Any]]:
 
 def test_memory_that_comes_back_with_a_new_container_costs_no_more_than_that(lane_with: Any) -> None:
     lane = lane_with(2)
-    lane._prove_free(Cancel())
+    lane._prove_free(Cancel(), 30.0)
     assert lane.executor.released == ["gpu"]
 
 
 def test_memory_that_does_not_come_back_loses_the_gpu(lane_with: Any) -> None:
     lane = lane_with(99)
     with pytest.raises(RunFailed, match="memory was not freed") as lost:
-        lane._prove_free(Cancel())
+        lane._prove_free(Cancel(), 30.0)
     assert lost.value.kind == "gpu_lost"
     assert lane.executor.released == ["gpu"]
 
@@ -133,7 +170,7 @@ def test_a_proof_of_memory_ends_when_it_is_cancelled(lane_with: Any) -> None:
     cancel = Cancel()
     cancel.set("cancelled", "enough")
     with pytest.raises(Exception, match="enough"):
-        lane_with(99)._prove_free(cancel)
+        lane_with(99)._prove_free(cancel, 30.0)
 
 
 def test_a_lane_listens_nowhere_so_that_no_port_or_socket_can_be_taken(night: Night) -> None:

@@ -153,7 +153,7 @@ def _done(document: Mapping[str, Any]) -> dict[str, Any]:
     later version are left out, so that an unfinished campaign of before is still this one."""
     steering = ("hours", "schedule", "notify", "on_failure")
     breaker = {key: value for key, value in document["breaker"].items() if key != "probe_s"}
-    later = ("hello_s", "warmup_s", "window_s", "writing_s", "total_s")
+    later = ("hello_s", "warmup_s", "window_s", "writing_s", "total_s", "memory_s")
     timeouts = {key: value for key, value in document["timeouts"].items() if key not in later}
     kept = {key: value for key, value in document.items() if key not in steering}
     return {**kept, "breaker": breaker, "timeouts": timeouts, "description": ""}
@@ -329,6 +329,7 @@ def _document(campaign: CampaignFile) -> dict[str, Any]:
             "warmup_s": timeouts.warmup,
             "window_s": timeouts.window,
             "writing_s": timeouts.writing,
+            "memory_s": timeouts.memory,
             "total_s": timeouts.total,
         },
         "breaker": {"consecutive": settings.breaker.consecutive, "probe_s": settings.breaker.probe},

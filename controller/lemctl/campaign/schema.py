@@ -234,6 +234,7 @@ class Timeouts(Section):
     window: Limit = Field(default=7200.0, description="A window.")
     writing: Limit = Field(default=600.0, description="From the end of the last window to the result.")
     run: Limit = Field(default=7200.0, description="From the go to the result.")
+    memory: Limit = Field(default=30.0, description="From an engine's end until the memory of its GPUs is free.")
     total: Limit = Field(default=21600.0, description="The whole attempt, gate and baselines included.")
 
 

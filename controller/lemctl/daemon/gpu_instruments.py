@@ -151,7 +151,7 @@ class GpuInstruments:
             return "the first look at who uses the GPU"
         return f"other processes use the GPU: {', '.join(strangers)}" if strangers else None
 
-    def memory_obstacle(self, wait: Callable[[float], None], patience_s: float = 30.0) -> str | None:
+    def memory_obstacle(self, wait: Callable[[float], None], patience_s: float) -> str | None:
         """Wait until the GPUs' memory is back where it was before the first engine; why not, when it is not."""
         waited_s = 0.0
         while True:

@@ -112,8 +112,8 @@ class Instruments(Protocol):
         """Who else uses the device, so that no run should begin; None when nobody does. Never waits."""
         ...
 
-    def memory_obstacle(self, wait: Callable[[float], None]) -> str | None:
-        """After an engine's end: why the device is not free again, None when it is."""
+    def memory_obstacle(self, wait: Callable[[float], None], patience_s: float) -> str | None:
+        """After an engine's end: why the device is not free again after so long, None as soon as it is."""
         ...
 
     def explained(self, fault: RunFailed, since_mono_ns: int) -> RunFailed:
@@ -171,7 +171,7 @@ class NoSensors:
         """Nobody sees who does."""
         return None
 
-    def memory_obstacle(self, wait: Callable[[float], None]) -> str | None:  # noqa: ARG002
+    def memory_obstacle(self, wait: Callable[[float], None], patience_s: float) -> str | None:  # noqa: ARG002
         """A process that has ended has freed its memory."""
         return None
 

@@ -98,7 +98,7 @@ class Lane:
             if self._serves(self.open, need):
                 return self.open
             self.end_session("ok", "another engine is due" if self.open.session.is_alive() else "it had died")
-        self._prove_free(cancel)
+        self._prove_free(cancel, need.limits.memory_s)
         return self._open_session(need, cancel)
 
     def has_open(self, spec: dict[str, Any], engine: dict[str, Any]) -> bool:
@@ -107,7 +107,7 @@ class Lane:
             return False
         return all(self.open.need.parts.get(name) == value for name, value in _engine_asked(spec, engine).items())
 
-    def _prove_free(self, cancel: Cancel) -> None:
+    def _prove_free(self, cancel: Cancel, patience_s: float) -> None:
         """The device's memory is back at its floor before another engine starts: else the container goes, and if that
         does not help either, the device is kept out. Raises `RunFailed(gpu_lost)`."""
 
@@ -115,11 +115,11 @@ class Lane:
             self.clock.wait(cancel.event, seconds)
             cancel.raise_if_set()
 
-        if (held := self.instruments.memory_obstacle(wait)) is None:
+        if (held := self.instruments.memory_obstacle(wait, patience_s)) is None:
             return
         _log.warning("lane %s: %s: its containers are taken down", self.name, held)
         self._release()
-        if (obstacle := self.instruments.memory_obstacle(wait)) is not None:
+        if (obstacle := self.instruments.memory_obstacle(wait, patience_s)) is not None:
             _log.error("lane %s: %s: the device is kept out", self.name, obstacle)
             raise RunFailed("gpu_lost", obstacle)
 

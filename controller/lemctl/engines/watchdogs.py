@@ -23,6 +23,7 @@ class Limits:
     window_s: float = 7200.0
     writing_s: float = 600.0
     run_s: float = 7200.0
+    memory_s: float = 30.0
     total_s: float = 21600.0
 
 

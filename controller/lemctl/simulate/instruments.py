@@ -86,7 +86,7 @@ class SimulatedInstruments:
         """A computed device is ours alone."""
         return None
 
-    def memory_obstacle(self, wait: Callable[[float], None]) -> str | None:  # noqa: ARG002
+    def memory_obstacle(self, wait: Callable[[float], None], patience_s: float) -> str | None:  # noqa: ARG002
         """Computed engines hold no memory."""
         return None
 
