@@ -13,6 +13,8 @@ from lemctl.campaign.plan import Plan, plan
 from lemctl.engines.prefetch import missing, prefetch
 from lemctl.errors import PreflightRefused
 from lemctl.paths import data_folder
+from lemctl.report.gather import gather_report
+from lemctl.report.text import text_report
 from lemctl.settings import Settings, load_settings
 from night import Night
 
@@ -66,7 +68,7 @@ def figures(night: Night, mode: str, batching: str | None = None) -> dict[str, f
 
 
 def test_every_kind_of_load_is_served_and_measured(night: Night) -> None:
-    night.add(CAMPAIGN + SWEEP)
+    night.add(CAMPAIGN + SWEEP + "targets: {ttft: 60s, tpot: 60s}\n")
     night.begin()
     night.wait_campaign()
     night.end()
@@ -85,7 +87,18 @@ def test_every_kind_of_load_is_served_and_measured(night: Night) -> None:
         assert 1 < (found["in_flight_mean"] or 0) <= 4.001
         assert found["queue_p50"] is not None
         assert found["ttft_p50"] is not None
+    for found in (closed, continuous, figures(night, "poisson")):
+        assert (found["goodput"], found["goodput_share"]) == (found["requests_per_s"], 1.0)
     static = figures(night, "offline", "static")
+    assert static["goodput"] is None
+    ((why,),) = night.rows("SELECT DISTINCT reason FROM metrics WHERE name = 'goodput_share' AND value IS NULL")
+    assert "handed over in batches" in why
+    with night.reading() as store:
+        report = gather_report(store, None)
+    assert report.to_json()["targets_s"] == {"ttft": 60.0, "tpot": 60.0}
+    text = text_report(report)
+    assert "targets    ttft 60 s, tpot 60 s" in text
+    assert "goodput req/s" in text
     assert (static["requests"], static["tokens_out"]) == (40, 160)
     facts = [json.loads(row[0])["load"] for row in night.rows("SELECT facts FROM attempts ORDER BY id")]
     assert sum("settled" in load for load in facts) == 3
@@ -112,7 +125,7 @@ def test_a_trace_is_prepared_before_the_night_and_missed_by_name(night: Night) -
 def test_an_open_loop_above_the_engines_rate_is_called_saturated(night: Night) -> None:
     slow = CAMPAIGN.replace("decode_ms_per_token: 1.0", "decode_ms_per_token: 10.0, max_num_seqs: 1")
     slow = slow.replace("prompts: 40", "prompts: 80")
-    night.add(slow)
+    night.add(slow + "targets: {e2e: 1ms}\n")
     night.begin()
     night.wait_campaign()
     night.end()
@@ -121,3 +134,4 @@ def test_an_open_loop_above_the_engines_rate_is_called_saturated(night: Night) -
     assert codes == {"saturated", "load_not_settled"}
     found = figures(night, "poisson")
     assert (found["offered_requests_per_s"] or 0) > 1.5 * (found["requests_per_s"] or 0)
+    assert (found["goodput"], found["goodput_share"]) == (0.0, 0.0), "served, and all of it too late"

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from build import Night, plan_of
 
+from lemctl.campaign.file import loads
+from lemctl.campaign.plan import Plan, plan
 from lemctl.clock import utc_text
 from lemctl.errors import NotFound, UsageMistake
 from lemctl.paths import Home
@@ -81,6 +83,29 @@ def test_extending_adds_only_what_is_new_and_opens_an_ended_campaign(night: Nigh
     assert (campaign.status.kind, campaign.ended_utc) == ("Waiting", None)
     states = night.store.connection.execute("SELECT status, count(*) FROM runs GROUP BY 1 ORDER BY 1").fetchall()
     assert [tuple(row) for row in states] == [("Done", 4), ("Queued", 2)]
+
+
+def served(name: str, more: str) -> Plan:
+    """A plan whose requests are handed over one by one."""
+    text = f"""
+name: {name}
+preset: quick-test
+model: "path:tiny"
+backend: replay
+workload: {{dataset: random, random: {{input_len: 16}}, prompts: 8, load: {{mode: closed, concurrency: 2}}}}
+{more}
+"""
+    return plan(loads(text, f"{name}.yaml"))
+
+
+def test_extending_with_other_latency_targets_is_refused(night: Night) -> None:
+    """Goodput of one experiment would be averaged over two questions."""
+    night.add(served("a", "targets: {ttft: 1s}"))
+    with night.store.transaction() as tx:
+        for other in ("", "targets: {ttft: 2s}"):
+            with pytest.raises(UsageMistake, match="a has other targets"):
+                campaigns.extend_campaign(tx, served("a", other), "", night.clock)
+        assert campaigns.extend_campaign(tx, served("a", "targets: {ttft: 1s}"), "", night.clock).new_runs == 0
 
 
 def test_the_line_goes_by_priority_then_age_and_a_turn_is_kept(night: Night) -> None:

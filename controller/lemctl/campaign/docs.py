@@ -107,6 +107,8 @@ _LOADS = """\
 - An open loop is measured from SETTLE times the 95th percentile of latency after the first arrival. One whose
   requests in flight grow is `saturated`, and SUSPECT: its latencies say how long one looked.
 - Arrivals follow from `workload.seed`: the same for every engine and in every cycle.
+- `targets` names latencies that a request must keep; `goodput` counts those that kept all of them. They are judged
+  afterwards: the same work under other targets keeps its hash, and is another plan.
 - A trace is a file of times in seconds, ascending: one a line (`.txt`), a column (`.csv`) or a field (`.json`,
   `.jsonl`) named one of COLUMNS. `images prefetch` copies it to where engines can read it.
 """
@@ -176,13 +178,19 @@ def _kind(key: str, field: FieldInfo) -> str:
         (Share, "share, such as `2%`"),
         (Rate, "rate, such as `4/s`, more than 0"),
     ):
-        if field.metadata and field.metadata[0] in get_args(annotation)[1:]:
+        if _reader(field) in get_args(annotation)[1:]:
             return words
     names = {"backend": BACKENDS, "preset": tuple(PRESETS)}
     if key in names:
         return ", ".join(f"`{name}`" for name in names[key])
     bounds = _bounds([*field.metadata])
     return _type_words(unwrapped(field.annotation)) + (f", {bounds}" if bounds else "")
+
+
+def _reader(field: FieldInfo) -> Any:
+    """What reads the value: the first mark of its type, also of one that may be left out."""
+    inner = [mark for part in get_args(field.annotation) for mark in get_args(part)[1:]]
+    return next(iter([*field.metadata, *inner]), None)
 
 
 def _type_words(annotation: Any) -> str:

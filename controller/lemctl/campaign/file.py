@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from lemctl.campaign.catalogue import Catalogue
 from lemctl.campaign.keys import get, has, listed, nearest
 from lemctl.campaign.layers import Source, file_layer, merged, override_layer
-from lemctl.campaign.load import meaningless_keys
+from lemctl.campaign.load import meaningless_keys, targets_s
 from lemctl.campaign.messages import translated
 from lemctl.campaign.presets import PRESETS
 from lemctl.campaign.schema import BACKENDS, Campaign, Scoped
@@ -140,6 +140,8 @@ def loads(
     _check_gate(settings, source)
     _check_load(settings, sweep, source)
     _check_zones(settings, source)
+    if settings.targets is not None and not targets_s(settings.targets.model_dump()):
+        raise source.error("names no latency: give one or more of ttft, tpot, e2e", "targets")
     raw = {**tree, **raw_scoped, "sweep": swept}
     return CampaignFile(settings, base, scoped, sweep, raw, source, tuple(warnings), max_runs, surroundings.catalogue)
 

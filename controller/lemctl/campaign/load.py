@@ -59,6 +59,11 @@ def is_one_by_one(load: Mapping[str, Any]) -> bool:
     return bool(load["mode"] != "offline" or load["batching"] == "continuous")
 
 
+def targets_s(declared: Mapping[str, float | None]) -> dict[str, float]:
+    """Of latency targets those that the file names, in s."""
+    return {name: limit_s for name, limit_s in declared.items() if limit_s is not None}
+
+
 def check_load(
     backend: str, served: Collection[str] | None, workload: Mapping[str, Any], measure: Mapping[str, Any]
 ) -> None:

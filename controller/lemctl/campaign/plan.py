@@ -12,7 +12,7 @@ from typing import Any
 
 from lem_runner import portable
 from lemctl.campaign.file import CampaignFile
-from lemctl.campaign.load import OPEN_MODES, check_load, in_flight
+from lemctl.campaign.load import OPEN_MODES, check_load, in_flight, is_one_by_one, targets_s
 from lemctl.campaign.messages import SectionError
 from lemctl.campaign.order import ordered
 from lemctl.campaign.references import model_name
@@ -126,12 +126,24 @@ def plan(campaign: CampaignFile) -> Plan:
         queue = ordered(settings.order, collector.engines, cycles, settings.seed, settings.reload_each_block)
         runs = tuple(PlannedRun(experiment, cycle, position) for position, (experiment, cycle) in enumerate(queue))
     experiments = tuple(collector.found.values())
+    _check_targets(campaign, experiments)
     document = _document(campaign)
     if limits := _largest_batches(experiments):
         document["largest_batch"] = limits
     identity = {"document": _done(document), "experiments": list(collector.found)}
     digest = hashlib.sha256(canonical(identity).encode()).hexdigest()[:16]
     return Plan(campaign.name, document, experiments, runs, digest, _warnings(campaign, collector))
+
+
+def _check_targets(campaign: CampaignFile, experiments: Sequence[Experiment]) -> None:
+    if campaign.settings.targets is None:
+        return
+    if not any(is_one_by_one(each.spec["workload"]["load"]) for each in experiments):
+        raise campaign.source.error(
+            "has no effect: no load here hands requests over one by one (workload.load.mode: closed, poisson, gamma or "
+            "trace, or batching: continuous)",
+            "targets",
+        )
 
 
 def _largest_batches(experiments: Sequence[Experiment]) -> dict[str, int]:
@@ -341,5 +353,6 @@ def _document(campaign: CampaignFile) -> dict[str, Any]:
         "sweep": campaign.raw["sweep"],
         "exclude": settings.exclude,
         "include": settings.include,
+        **({"targets_s": targets_s(settings.targets.model_dump())} if settings.targets is not None else {}),
         **({"notify": settings.notify.model_dump()} if settings.notify is not None else {}),
     }

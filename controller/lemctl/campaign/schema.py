@@ -217,6 +217,16 @@ class Gate(Section):
     gap: Duration = Field(default=60.0, description="The pause of `fixed`, and of `cool` where there are no sensors.")
 
 
+class Targets(Section):
+    """Latencies that a request must keep to count as goodput. Judged afterwards: experiments keep their names."""
+
+    ttft: Limit | None = Field(
+        default=None, description="Longest time to the first output token, from when it was due."
+    )
+    tpot: Limit | None = Field(default=None, description="Longest mean time for each output token after the first.")
+    e2e: Limit | None = Field(default=None, description="Longest time to the last output token, from when it was due.")
+
+
 class Retry(Section):
     """Runs that failed for no fault of the experiment are tried again."""
 
@@ -350,6 +360,7 @@ class Campaign(Section):
     engine: Engine = Field(default_factory=Engine, description="Engine parameters for every backend.")
     sampling: Sampling = Field(default_factory=Sampling, description="Sampling parameters for every backend.")
     measure: Measure = Field(default_factory=Measure, description="The least that is measured.")
+    targets: Targets | None = Field(default=None, description="What `goodput` asks for; not for batches.")
     sweep: dict[str, Any] = Field(default_factory=dict, description="Dotted keys with the values to try; see below.")
     exclude: list[dict[str, Any]] = Field(default_factory=list, description="Cells of the sweep to leave out.")
     include: list[dict[str, Any]] = Field(default_factory=list, description="Experiments beside the sweep.")

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: As a campaign with failed runs: the night went through, and its outcome is not good.
 EXIT_WORSE = 3
+#: What is judged by a campaign's latency targets.
+TARGETED = ("goodput", "goodput_share")
 
 
 def compare(
@@ -57,6 +59,8 @@ def compare(
     with open_store() as store:
         sides = (select(store.connection, first), select(store.connection, second))
         results = _results(store.connection, sides, metrics, include_suspect)
+        if any(name in TARGETED for name in metrics):
+            _refuse_other_targets(store.connection, results)
         matched = _matched(sides, results)
         pairs = compared(matched.pairs, metrics, partial(read_outputs, store.connection))
     if metric and not any(pair.contrasts or pair.is_refused for pair in pairs):
@@ -93,6 +97,15 @@ def _results(
     if both:
         raise UsageMistake(f"{plural(len(both), 'result')} would stand on both sides; name two that differ")
     return results
+
+
+def _refuse_other_targets(connection: sqlite3.Connection, results: Sequence[Sequence[Measurement]]) -> None:
+    from lemctl.store.queries import campaign_document
+
+    ids = {result.campaign_id for found in results for result in found}
+    targets = {id: campaign_document(connection, id)[0].get("targets_s") for id in sorted(ids)}
+    if any(declared != targets[min(ids)] for declared in targets.values()):
+        raise UsageMistake("goodput under other targets is another figure: both sides need the same `targets`")
 
 
 def _matched(sides: Sequence[Selection], results: Sequence[Sequence[Measurement]]) -> Matched:

@@ -176,7 +176,10 @@ def _attempt(run: QueuedRun, lane: Lane, world: World, cancel: Cancel, attempt: 
     _keep_baselines(lane, attempt, baselines)
     peaks = lane.instruments.peaks(str(finished.result.effective.get("dtype", "")))
     watched = replace(watched, quantities={**peaks, **watched.quantities})
-    judged = judge_attempt(spec, located, world.model_config(spec), finished, gate, baselines, watched, host, asked)
+    targets_s = document.get("targets_s")
+    judged = judge_attempt(
+        spec, located, world.model_config(spec), finished, gate, baselines, watched, host, asked, targets_s
+    )
     tale.judged = judged
     tale.note({"latency": judged.latency})
     return judged

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lemctl.campaign.load import OPEN_MODES
+from lemctl.campaign.load import OPEN_MODES, is_one_by_one
 from lemctl.daemon.counting import Work, count_work, whole_work, work_between
 from lemctl.daemon.instruments import BaselineRecord, GateRecord, Watched, baseline_quantity
 from lemctl.daemon.specs import Located
@@ -14,7 +14,7 @@ from lemctl.engines.events import Finished
 from lemctl.judge.configuration import compared, suspicions
 from lemctl.judge.equivalence import cache_hits, kept_outputs, work_of
 from lemctl.judge.load import is_saturated
-from lemctl.judge.measured import Absent, Energy, Measured
+from lemctl.judge.measured import NO_TARGETS, Absent, Energy, Measured
 from lemctl.judge.metrics import METRICS, evaluate
 from lemctl.judge.speed_metrics import latency_distributions
 from lemctl.judge.verdict import Evidence, Verdict, judge, worst
@@ -49,10 +49,12 @@ def judge_attempt(
     watched: Watched,
     host: Mapping[str, Any],
     configuration: Mapping[str, Any],
+    targets_s: Mapping[str, float] | None,
 ) -> Judged:
     """Every metric and every finding of one attempt. `spec` is the experiment's, `config` its model's, if at hand.
 
     `configuration` is what was resolved and what the engine reports.
+    `targets_s` are the campaign's latencies that goodput asks for, None where it declares none.
     `host` is evidence that no meter of the window gives: steps of the clock, suspends, a shift of B0.
     """
     result = finished.result
@@ -64,6 +66,7 @@ def judge_attempt(
         energy=watched.energy,
         baselines={name: baseline_quantity(list(baselines), name) for name in ("b0", "b1", "b2")},
         **{  # type: ignore[arg-type]  # names are those of METRICS' inputs
+            "targets_s": _targets_s(spec, targets_s),
             "peak_memory_bytes": _peak_memory(result.memory),
             **_cache_use(result.gauges),
             **work,
@@ -173,6 +176,14 @@ def _asked_for(spec: dict[str, Any], evidence: Mapping[str, Any]) -> dict[str, A
 def _is_estimated(watched: Watched) -> bool:
     headline = watched.energy.get("gpu")
     return isinstance(headline, Energy) and headline.basis == "estimated"
+
+
+def _targets_s(spec: dict[str, Any], declared: Mapping[str, float] | None) -> Mapping[str, float] | Absent:
+    if declared is None:
+        return NO_TARGETS
+    if not is_one_by_one(spec["workload"]["load"]):
+        return Absent("requests that are handed over in batches have no latency of their own to keep")
+    return declared
 
 
 def _peak_memory(memory: dict[str, Any]) -> float | Absent:

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
-from lemctl.judge.measured import NS_PER_S, Measured
-from lemctl.judge.metric import MetricRegistry, NotKnownError, Value, divided
+from collections.abc import Callable
+
+from lemctl.judge import latency
+from lemctl.judge.measured import NS_PER_S, Measured, ServedRequest
+from lemctl.judge.metric import MetricRegistry, NotKnownError, Value, divided, known
 from lemctl.judge.statistics import quantile
-from lemctl.judge.work import WORK_INPUTS, duration_s, is_inside, requests_answered, requests_in_flight
+from lemctl.judge.work import (
+    FAILED_STOPS,
+    WORK_INPUTS,
+    duration_s,
+    is_inside,
+    requests_answered,
+    requests_counted,
+    requests_in_flight,
+)
 
 LOAD_METRICS = MetricRegistry()
 _metric = LOAD_METRICS.metric
+#: The latencies that a campaign may set a target for.
+_TARGETS: dict[str, Callable[[ServedRequest], float | None]] = {
+    "ttft": latency.ttft_s,
+    "tpot": latency.tpot_s,
+    "e2e": latency.e2e_s,
+}
 
 
 def _arrivals(measured: Measured) -> list[tuple[int, int]]:
@@ -17,6 +34,34 @@ def _arrivals(measured: Measured) -> list[tuple[int, int]]:
     if not due:
         raise NotKnownError("the load has no arrivals of its own: requests wait for others to end")
     return [(due_ns, submit_ns) for due_ns, submit_ns in due if is_inside(due_ns, measured)]
+
+
+def _met_targets(measured: Measured) -> list[bool]:
+    """Of each request that ended in the windows, whether it kept every declared latency; a failed one did not."""
+    targets_s = known(measured.targets_s)
+    return [
+        request.stop not in FAILED_STOPS and all(_keeps(request, name, limit_s) for name, limit_s in targets_s.items())
+        for request in requests_counted(measured)
+    ]
+
+
+def _keeps(request: ServedRequest, name: str, limit_s: float) -> bool:
+    """A request of one token has no time per output token to miss."""
+    found = _TARGETS[name](request)
+    return found is None or found <= limit_s
+
+
+@_metric("1/s", (*WORK_INPUTS, "targets_s"))
+def goodput(measured: Measured) -> Value:
+    """Requests that met every latency target of the campaign, over the windows' duration (arXiv 2401.09670)."""
+    return divided(Value(sum(_met_targets(measured))), duration_s(measured), "seconds")
+
+
+@_metric("1", (*WORK_INPUTS, "targets_s"))
+def goodput_share(measured: Measured) -> Value:
+    """Share of the requests that ended in the windows, failed ones included, that met every latency target."""
+    met = _met_targets(measured)
+    return divided(Value(sum(met)), len(met), "requests")
 
 
 @_metric("1/s", ("windows", "requests"))

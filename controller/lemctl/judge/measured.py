@@ -153,6 +153,7 @@ _NO_SENSOR = Absent("no sensor gave it")
 _NO_FLOPS = Absent("FLOPs were not counted")
 _NO_SHAPE = Absent("the model's shape is not known")
 _NO_PEAK = Absent("no peak is known for this GPU")
+NO_TARGETS = Absent("the campaign declares no latency target (targets.ttft, targets.tpot, targets.e2e)")
 _NO_CACHE_USE = Absent("the engine does not tell its KV-cache use")
 
 
@@ -163,6 +164,7 @@ class Measured:
     `energy` and `baselines` (power in W) may leave keys out: an absent key is an absent figure.
     `decode_bytes_per_step`: weights and KV cache read in one decode step at the batch size used, in bytes.
     `peak_flops_per_s` is that of the precision used, summed over the GPUs of the run, like `peak_bytes_per_s`.
+    `targets_s`: latencies that a request must keep, by `ttft`, `tpot` and `e2e`; at least one, if any.
     Utilisations, `power_cap_share` and `kv_cache_use` are shares between 0 and 1.
     """
 
@@ -182,6 +184,7 @@ class Measured:
     power_cap_share: float | Absent = _NO_SENSOR
     temperature_c: float | Absent = _NO_SENSOR
     kv_cache_use: float | Absent = _NO_CACHE_USE
+    targets_s: Mapping[str, float] | Absent = NO_TARGETS
 
     def energy_of(self, scope: Scope) -> Energy | Absent:
         """The energy of one scope, absent with a reason where no meter covers it."""

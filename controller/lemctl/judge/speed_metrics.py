@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from typing import Any
 
+from lemctl.judge import latency
 from lemctl.judge.measured import NS_PER_S, Measured, ServedRequest
 from lemctl.judge.metric import MetricRegistry, NotKnownError, Value, divided
 from lemctl.judge.statistics import quantile
 from lemctl.judge.work import (
     WORK_INPUTS,
-    arrived_ns,
     count_tokens_in,
     count_tokens_out,
     duration_s,
@@ -75,18 +75,11 @@ def requests_per_s(measured: Measured) -> Value:
 
 
 def _ttft_s(requests: Iterable[ServedRequest]) -> Iterator[float]:
-    for request in requests:
-        if request.t_first_ns is None:
-            raise NotKnownError("the engine gives no first-token times")
-        yield (request.t_first_ns - arrived_ns(request)) / NS_PER_S
+    return map(latency.ttft_s, requests)
 
 
 def _tpot_s(requests: Iterable[ServedRequest]) -> Iterator[float]:
-    for request in requests:
-        if request.t_first_ns is None:
-            raise NotKnownError("the engine gives no first-token times")
-        if request.tokens_out > 1:
-            yield (request.t_end_ns - request.t_first_ns) / NS_PER_S / (request.tokens_out - 1)
+    return (found for request in requests if (found := latency.tpot_s(request)) is not None)
 
 
 def inter_token_s(requests: Iterable[ServedRequest]) -> Iterator[float]:
@@ -98,7 +91,7 @@ def inter_token_s(requests: Iterable[ServedRequest]) -> Iterator[float]:
 
 
 def _e2e_s(requests: Iterable[ServedRequest]) -> Iterator[float]:
-    return ((request.t_end_ns - arrived_ns(request)) / NS_PER_S for request in requests)
+    return map(latency.e2e_s, requests)
 
 
 def _queue_s(requests: Iterable[ServedRequest]) -> Iterator[float]:
@@ -131,7 +124,7 @@ def _register_latency(
     limited = f"; only from {P99_NEEDS_REQUESTS:,} requests on" if percent == 99 else ""
 
     @_metric("s", WORK_INPUTS, name=f"{name}_p{percent}", meaning=f"{percent}th percentile of the {meaning}{limited}.")
-    def latency(measured: Measured) -> Value:
+    def percentile(measured: Measured) -> Value:
         answered = requests_answered(measured)
         if percent == 99 and len(answered) < P99_NEEDS_REQUESTS:
             raise NotKnownError(f"p99 needs {P99_NEEDS_REQUESTS:,} requests, the windows hold {len(answered):,}")

@@ -24,6 +24,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("output_tokens_per_s", "tokens/s", number, with_interval=True),
     Column("offered_requests_per_s", "offered req/s", number, leaves=2),
     Column("requests_per_s", "served req/s", number, leaves=2),
+    Column("goodput", "goodput req/s", number, leaves=2),
     Column("ttft_p50", "TTFT p50", milliseconds),
     Column("itl_p50", "ITL p50", milliseconds, leaves=1),
     Column("tpot_p50", "TPOT p50", milliseconds, leaves=1),
@@ -31,8 +32,12 @@ COLUMNS: tuple[Column, ...] = (
     Column("e2e_p90", "e2e p90", milliseconds, leaves=4),
     Column("energy_per_output_token", "J/out token", number, with_interval=True),
 )
-#: What an open loop offered and what was served of it: columns only where something was offered.
-OFFERED = ("offered_requests_per_s", "requests_per_s")
+#: Columns only where another metric is known: what was served stands beside what an open loop offered.
+ONLY_WITH = {
+    "offered_requests_per_s": "offered_requests_per_s",
+    "requests_per_s": "offered_requests_per_s",
+    "goodput": "goodput",
+}
 #: Made from energy and factors, where factors are given.
 COST_COLUMNS: tuple[Column, ...] = (
     Column("cost_per_million_output_tokens", "cost/Mtok", number, leaves=5),

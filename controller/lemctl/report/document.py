@@ -27,6 +27,8 @@ class Report:
     faults: Sequence[FaultCount]
     database: str
     include_suspect: bool
+    targets_s: Mapping[str, float] | None = None
+    """Latencies that goodput asks for, by their name."""
     comparisons: Sequence[Pair] = ()
     """Backend against backend, where nothing else differs."""
     work: Mapping[str, str] = field(default_factory=dict)
@@ -55,6 +57,7 @@ class Report:
             "simulated": self.is_simulated,
             "preset": self.preset,
             "include_suspect": self.include_suspect,
+            "targets_s": self.targets_s,
             "surroundings": self.surroundings,
             "experiments": [cell.to_json() for cell in self.cells],
             "absent": absent_reasons(self.cells),

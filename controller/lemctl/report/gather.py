@@ -106,6 +106,7 @@ def _read(
         faults=faults(connection, campaign.id),
         database=str(store.home.database),
         include_suspect=include_suspect,
+        targets_s=document.get("targets_s"),
         comparisons=compare(backend_pairs(measured), COMPARED, partial(read_outputs, connection)),
         work=letters,
         work_differences=differences,

@@ -94,6 +94,11 @@ def report_schema() -> Schema:
             "simulated": _is("boolean", "Whether no engine ran."),
             "preset": _is("string", "Preset of the file.", may_lack=True),
             "include_suspect": _is("boolean", "Whether SUSPECT results are averaged."),
+            "targets_s": {
+                "type": ["object", "null"],
+                "additionalProperties": {"type": "number"},
+                "description": "Latencies in s that goodput asks for, by ttft, tpot and e2e.",
+            },
             "surroundings": _object(
                 "Where the results came from.",
                 {

@@ -8,7 +8,7 @@ from typing import Any
 from lemctl.judge.drift import Drift
 from lemctl.lines import plural
 from lemctl.report.cells import Cell, CellFigure
-from lemctl.report.columns import COLUMNS, COST_COLUMNS, OFFERED, Column
+from lemctl.report.columns import COLUMNS, COST_COLUMNS, ONLY_WITH, Column
 from lemctl.report.comparison_text import NOTE, comparison_text
 from lemctl.report.costs import describe_factors
 from lemctl.report.document import Report, absent_reasons
@@ -64,6 +64,8 @@ def header_lines(report: Report) -> Iterator[str]:
     for session in report.surroundings["sessions"]:
         yield f"engine     {_engine(session)}"
     yield f"preset     {report.preset or 'none'}"
+    if report.targets_s is not None:
+        yield f"targets    {', '.join(f'{name} {limit_s:g} s' for name, limit_s in report.targets_s.items())}"
 
 
 def _host_facts(surroundings: dict[str, Any]) -> str:
@@ -110,13 +112,13 @@ def _main_table(report: Report, columns: Sequence[Column], paint: Paint | None) 
 
 
 def is_worth_a_column(column: Column, report: Report) -> bool:
-    """TPOT says again what ITL says: it stands in only where no ITL is known. Rates are told of open loops."""
+    """TPOT says again what ITL says: it stands in only where no ITL is known. Some are told only of what has them."""
 
     def is_known(metric: str) -> bool:
         return any(cell.figures[metric].mean is not None for cell in report.cells)
 
-    if column.metric in OFFERED:
-        return is_known(OFFERED[0])
+    if column.metric in ONLY_WITH:
+        return is_known(ONLY_WITH[column.metric])
     if column.metric not in ("itl_p50", "tpot_p50"):
         return True
     return is_known("itl_p50") == (column.metric == "itl_p50")

@@ -125,9 +125,11 @@ def extend_campaign(tx: sqlite3.Connection, plan: Plan, source: str, clock: Cloc
     """Add what the plan has and the newest campaign of that name has not; what is done stays done. What the file says
     of hours, retries and limits holds from now on.
 
-    Raises `NotFound`.
+    Raises `NotFound`, and `UsageMistake` where its latency targets are others.
     """
     campaign = find(tx, plan.name)
+    if plan.document.get("targets_s") != campaign.document.get("targets_s"):
+        raise UsageMistake(f"campaign {campaign.label} has other targets: give this one another name, or the same")
     at_utc = utc_text(clock.utc())
     last = tx.execute("SELECT coalesce(max(position), -1) FROM runs WHERE campaign_id = ?", (campaign.id,)).fetchone()[
         0

@@ -229,3 +229,16 @@ def test_a_trace_that_is_none_says_where(tmp_path: Path, name: str, text: str, w
     with pytest.raises(ValueError, match=r"^a") as caught:
         read_arrivals(tmp_path / name)
     assert words in str(caught.value)
+
+
+@pytest.mark.usefixtures("served")
+def test_latency_targets_are_judged_and_no_part_of_the_experiment(read: Read) -> None:
+    """Another plan, for its figures are others, of the same work; one without targets keeps the name it had."""
+    closed = WORK + "workload.load: {mode: closed, concurrency: 2}\n"
+    plain = plan(read(closed))
+    one = plan(read(closed + "targets: {ttft: 500ms, tpot: 50ms}\n"))
+    other = plan(read(closed + "targets: {ttft: 500ms, e2e: 10s}\n"))
+    assert plain.experiments == one.experiments == other.experiments
+    assert len({plain.hash, one.hash, other.hash}) == 3
+    assert one.document["targets_s"] == {"ttft": 0.5, "tpot": 0.05}
+    assert "targets_s" not in plain.document

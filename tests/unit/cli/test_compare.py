@@ -53,6 +53,25 @@ def test_two_campaigns_on_one_gpu_are_compared_pair_by_pair(night: Night, lemctl
     assert "pairing    by cycle, on the same GPU" in said.out
 
 
+def test_goodput_is_compared_only_where_the_targets_are_the_same(night: Night, lemctl: Lemctl) -> None:
+    measure(night, SLOW)
+    measure(night, FAST)
+    target = (
+        "UPDATE campaigns SET document = json_set(document, '$.targets_s', json('{\"ttft\": 0.5}')) WHERE number = ?"
+    )
+    with night.store.transaction() as tx:
+        tx.execute("UPDATE metrics SET name = 'goodput', unit = '1/s' WHERE name = ?", (SPEED,))
+        tx.execute(target, (1,))
+    refused = lemctl("results", "compare", "demo#1", "demo", "--metric", "goodput")
+    assert refused.code == 2
+    assert "both sides need the same `targets`" in refused.err
+    with night.store.transaction() as tx:
+        tx.execute(target, (2,))
+    same = lemctl("results", "compare", "demo#1", "demo", "--metric", "goodput")
+    assert same.code == 0
+    assert "better" in same.out
+
+
 def test_session_folders_are_not_needed(night: Night, lemctl: Lemctl) -> None:
     measure(night, SLOW)
     measure(night, FAST)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import pytest
 
@@ -151,7 +152,7 @@ def test_declared_inputs_are_those_read(name: str) -> None:
             return getattr(many, field)
 
     told = Request(t_due_ns=100 * S, queue_s=0.1, prefill_s=0.1, cached_tokens=1)
-    many = replace(FULL, requests=[told] * 1000)
+    many = replace(FULL, requests=[told] * 1000, targets_s={"e2e": 9.0})
     watched = Watched()
     METRICS[name].function(watched)  # type: ignore[arg-type]
     assert watched.read <= set(METRICS[name].inputs)
@@ -200,6 +201,47 @@ def test_what_an_open_loop_offered_and_how_late_it_was_handed_over() -> None:
     assert value("e2e_p50", measured).value == pytest.approx(4.0)
     assert "no arrivals of its own" in reason("offered_requests_per_s", FULL)
     assert "no arrivals of its own" in reason("arrival_lateness_p50", FULL)
+
+
+def test_goodput_counts_what_kept_every_target() -> None:
+    def request(ttft_s: float, e2e_s: float, **changes: Any) -> Request:
+        due_ns = 101 * S
+        first_ns, end_ns = due_ns + int(ttft_s * S), due_ns + int(e2e_s * S)
+        # Handed over late: that must not shorten a latency.
+        at = {"t_due_ns": due_ns, "t_submit_ns": due_ns + S // 4, "t_first_ns": first_ns, "t_end_ns": end_ns}
+        return Request(**{"tokens_out": 5, **at, **changes})
+
+    requests = [
+        request(0.5, 2.5),  # at each limit: kept
+        request(0.6, 2.5),  # too late by the moment it was due, in time by the moment it was handed over
+        request(0.1, 2.2),  # tpot 0.525
+        request(0.5, 2.6),
+        request(0.1, 0.2, stop="error"),
+        request(0.1, 0.2, stop="error", t_first_ns=None),
+        request(0.3, 2.0, tokens_out=1),  # no time per output token to miss
+        request(0.1, 30.0),  # ended after the window: not counted
+    ]
+    measured = replace(FULL, requests=requests, counting="by_token_time")
+    targets_s = {"ttft": 0.5, "tpot": 0.5, "e2e": 2.5}
+    judged = replace(measured, targets_s=targets_s)
+    assert value("goodput", judged) == Value(2 / 10)
+    assert value("goodput_share", judged) == Value(2 / 7)
+    assert value("goodput_share", replace(measured, targets_s={"e2e": 2.5})).value == 4 / 7
+    assert value("goodput_share", replace(measured, targets_s={"ttft": 0.5})).value == 4 / 7
+    none_kept = replace(measured, targets_s={"e2e": 0.001})
+    assert value("goodput", none_kept).value == value("goodput_share", none_kept).value == 0.0
+
+
+def test_goodput_is_absent_where_it_is_not_known() -> None:
+    assert "declares no latency target" in reason("goodput", FULL)
+    assert "declares no latency target" in reason("goodput_share", FULL)
+    untold = replace(FULL, requests=[Request(t_first_ns=None)])
+    for name in ("ttft", "tpot"):
+        assert "no first-token times" in reason("goodput", replace(untold, targets_s={name: 9.0}))
+    assert value("goodput_share", replace(untold, targets_s={"e2e": 9.0})).value == 1.0
+    idle = replace(FULL, requests=[], targets_s={"e2e": 9.0})
+    assert value("goodput", idle).value == 0.0
+    assert "no requests" in reason("goodput_share", idle)
 
 
 def test_requests_in_flight_are_averaged_over_the_window() -> None:
