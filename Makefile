@@ -23,7 +23,7 @@ test: setup lint docs-check ## Everything, with real Docker and a real engine, a
 	@scripts/test.sh $(PYTEST_ARGS)
 
 test-fast: setup ## Without Docker, torch and a browser
-	@.venv/bin/python -m pytest -n 3 --dist worksteal -m "not docker and not engine and not gpu and not browser and not slow" $(PYTEST_ARGS)
+	@.venv/bin/python -m pytest -n 3 --dist worksteal -m "not docker and not engine and not gpu and not browser and not slow and not alone" $(PYTEST_ARGS)
 
 lint: setup ## Ruff, its formatter and mypy
 	@.venv/bin/ruff check --quiet .

@@ -39,7 +39,10 @@ if [ "$#" -gt 0 ]; then
     .venv/bin/python -m pytest "${selection[@]}" "$@"
     exit
 fi
-# What needs neither an engine nor the machine to itself runs side by side first.
-fast="not docker and not engine and not gpu and not slow"
+# In three parts, each with more of the machine to itself than the one before. First what needs neither an engine nor
+# long. Then what computes in engines, one after another, and beside it what waits for containers, limits and starts
+# (tests/conftest.py tells them apart). Last what measures time.
+fast="not docker and not engine and not gpu and not slow and not alone"
 .venv/bin/python -m pytest -n 3 --dist worksteal -m "$fast"
-.venv/bin/python -m pytest -m "not ($fast)${selection:+ and ${selection[1]}}"
+.venv/bin/python -m pytest -n 2 --dist loadfile -m "not ($fast) and not (gpu or alone)${selection:+ and ${selection[1]}}"
+.venv/bin/python -m pytest -m "(gpu or alone)${selection:+ and ${selection[1]}}"

@@ -36,6 +36,8 @@ Daemon = Forked | subprocess.Popen[bytes]
 CEILING_S = 30.0
 #: No wait before retries, no minimum of free disk: what these tests do not test.
 QUICK = {"LEM_RETRY_BACK_OFF_SCALE": "0", "LEM_MIN_FREE_DISK_MB": "0"}
+#: For tests in which a runner is asked in vain: how long, in seconds. The daemon's own limits are five times that.
+QUICK_RUNGS = {"lemctl.engines.session.QUIT_S": 2.0, "lemctl.engines.session.CLOSE_S": 2.0}
 
 
 def campaign_text(name: str = "night", cycles: int = 1, engine: str = "", more: str = "", batches: str = "[1]") -> str:
@@ -56,12 +58,22 @@ order: as_written
 
 
 class Night:
-    """One state folder and the daemon on it. Use it in a `with`: whatever happens, no process of it stays."""
+    """One state folder and the daemon on it. Use it in a `with`: whatever happens, no process of it stays.
 
-    def __init__(self, folder: Path, environment: dict[str, str] | None = None, locks: Path | None = None):
+    `constants` are those of the daemon's modules that are other ones in it.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        environment: dict[str, str] | None = None,
+        locks: Path | None = None,
+        constants: dict[str, float] | None = None,
+    ):
         self.home = Home(folder / "home")
         self.locks = locks or folder / "locks"
         self.environment = {**QUICK, **(environment or {})}
+        self.constants = constants or {}
         self.daemon: Daemon | None = None
 
     def __enter__(self) -> Night:
@@ -104,13 +116,14 @@ class Night:
         self.home.create()
         log = self.home.logs / "daemon.out"
         if prefix:
+            assert not self.constants, "only a daemon of the nursery can have them"
             command = [*prefix, sys.executable, "-m", "lemctl.daemon.process"]
             with log.open("ab") as out:
                 self.daemon = subprocess.Popen(
                     command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env={**os.environ, **self.variables()}
                 )
         else:
-            self.daemon = Forked(self.variables(), log)
+            self.daemon = Forked(self.variables(), log, self.constants)
         return self.daemon
 
     def end(self) -> int:

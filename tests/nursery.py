@@ -22,8 +22,10 @@ from typing import Any
 class Forked:
     """A daemon; its methods are those of `subprocess.Popen`."""
 
-    def __init__(self, variables: Mapping[str, str], log: Path):
-        self.pid: int = _ask({"variables": {**os.environ, **variables}, "log": str(log)})
+    def __init__(self, variables: Mapping[str, str], log: Path, constants: Mapping[str, float] | None = None):
+        """`constants` are set in its modules before it begins, each by its full name."""
+        order = {"variables": {**os.environ, **variables}, "log": str(log), "constants": dict(constants or {})}
+        self.pid: int = _ask(order)
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
@@ -66,9 +68,13 @@ def _ask(order: object) -> Any:
     return json.loads(nursery.stdout.readline())
 
 
-def _be_a_daemon(variables: Mapping[str, str], log: str) -> None:
+def _be_a_daemon(variables: Mapping[str, str], log: str, constants: Mapping[str, float]) -> None:
     from lemctl.daemon.process import main
 
+    for name, value in constants.items():
+        module, _, constant = name.rpartition(".")
+        assert hasattr(sys.modules[module], constant), f"there is no {name}"
+        setattr(sys.modules[module], constant, value)
     os.environ.clear()
     os.environ.update(variables)
     out = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -94,7 +100,7 @@ def _serve_orders() -> None:
             pid, status = os.waitpid(order["poll"], os.WNOHANG)
             answer = os.waitstatus_to_exitcode(status) if pid else None
         elif (answer := os.fork()) == 0:
-            _be_a_daemon(order["variables"], order["log"])
+            _be_a_daemon(order["variables"], order["log"], order["constants"])
         print(json.dumps(answer), flush=True)
 
 

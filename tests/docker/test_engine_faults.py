@@ -20,7 +20,7 @@ from private_engine import PrivateEngine, docker
 from victim import Victim, audit, slow
 
 from lemctl.engines.containers import Containers
-from night import Night, campaign_text
+from night import QUICK_RUNGS, Night, campaign_text
 
 sys.path += [str(Path(__file__).parents[1] / folder) for folder in ("faults", "nvml_stub")]
 
@@ -217,7 +217,8 @@ def test_an_ill_container_is_not_used_again(engine: Containers, small_image: str
 @pytest.fixture
 def alone(engine: Containers, small_image: str, tmp_path: Path) -> Iterator[Night]:
     """A daemon of its own, in containers with little memory."""
-    with Night(tmp_path, {"LEM_IMAGE_REPLAY": small_image, "LEM_CONTAINER_MEMORY": "128m"}) as night:
+    variables = {"LEM_IMAGE_REPLAY": small_image, "LEM_CONTAINER_MEMORY": "128m"}
+    with Night(tmp_path, variables, constants=QUICK_RUNGS) as night:
         yield night
     engine.sweep(night.home.hash)
 

@@ -19,7 +19,7 @@ import pytest
 
 from lem_runner.protocol import EVENTS_FILE, PID_FILE
 from lemctl.engines.processes import processes_on
-from night import Night, campaign_text
+from night import QUICK_RUNGS, Night, campaign_text
 
 #: replay fault -> (kind, what a person reads), with no retry.
 ENDS_AS = {
@@ -141,32 +141,39 @@ LONG = campaign_text(cycles=2, more="timeouts: {silence: 2s}").replace(
 )
 
 
+@pytest.fixture
+def impatient(tmp_path: Path) -> Iterator[Night]:
+    """Its daemon does not ask a runner for long that does not hear."""
+    with Night(tmp_path, constants=QUICK_RUNGS) as made:
+        yield made
+
+
 @pytest.mark.slow
-def test_a_runner_that_keeps_its_interpreter_to_itself_is_silent(night: Night) -> None:
+def test_a_runner_that_keeps_its_interpreter_to_itself_is_silent(impatient: Night) -> None:
     """No thread of it gets anywhere: neither a sign of life nor the end of its input."""
-    night.add(campaign_text(engine="fault: silent", more="retry: {max: 0}\ntimeouts: {silence: 2s}"))
-    night.begin()
-    night.wait_campaign()
-    night.end()
-    assert night.attempts() == [("failed", "silent", "no sign of life for 2 s")]
-    night.audit()
+    impatient.add(campaign_text(engine="fault: silent", more="retry: {max: 0}\ntimeouts: {silence: 2s}"))
+    impatient.begin()
+    impatient.wait_campaign()
+    impatient.end()
+    assert impatient.attempts() == [("failed", "silent", "no sign of life for 2 s")]
+    impatient.audit()
 
 
 @pytest.mark.slow
-def test_a_stopped_runner_is_silent_and_is_ended(night: Night) -> None:
-    night.add(LONG)
-    night.begin()
-    night.wait_until_under_way()
-    pid = night.runner_pid()
+def test_a_stopped_runner_is_silent_and_is_ended(impatient: Night) -> None:
+    impatient.add(LONG)
+    impatient.begin()
+    impatient.wait_until_under_way()
+    pid = impatient.runner_pid()
     os.kill(pid, signal.SIGSTOP)
-    night.wait_for(lambda: len(night.attempts()) == 2, "second attempt")
-    night.end()
-    outcome, fault, message = night.attempts()[0]
+    impatient.wait_for(lambda: len(impatient.attempts()) == 2, "second attempt")
+    impatient.end()
+    outcome, fault, message = impatient.attempts()[0]
     assert (outcome, fault, message) == ("failed", "silent", "no sign of life for 2 s")
-    ended_by = night.rows("SELECT end_reason FROM sessions ORDER BY id")[0][0]
+    ended_by = impatient.rows("SELECT end_reason FROM sessions ORDER BY id")[0][0]
     assert ended_by.endswith("(killed)")
     assert not Path(f"/proc/{pid}").exists()
-    night.audit()
+    impatient.audit()
 
 
 @pytest.mark.slow

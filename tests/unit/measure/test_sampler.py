@@ -95,12 +95,14 @@ def test_window_energy_is_within_02_percent_of_the_models_integral(host_with_gpu
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_window_energy_of_60_s_is_within_01_percent_of_the_models_integral(host_with_gpus: Host) -> None:
     errors = accelerated_window(host_with_gpus(gpus=3, scale=3.0), 60.0, 3.0)
     assert max(errors) < 0.001, errors
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_each_counter_fault_gives_its_verdict_and_a_clean_gpu_none(host_with_gpus: Host) -> None:
     stub = host_with_gpus(gpus=4)
     for index in range(4):
@@ -144,6 +146,7 @@ def test_a_process_of_the_run_that_ends_before_its_attempt_is_not_taken_for_some
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_throttling_foreign_process_and_reset_in_mid_window_are_seen(host_with_gpus: Host) -> None:
     stub = host_with_gpus(gpus=4)
     for index in range(4):
@@ -305,6 +308,7 @@ def test_the_sampler_ends_when_the_controller_is_killed(host_with_gpus: Host) ->
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_idle_gpus_are_watched_on_a_line_of_their_own(host_with_gpus: Host) -> None:
     stub = host_with_gpus(gpus=2)
     with SamplerProcess([stub.uuid(0)], watched=[stub.uuid(1)], environment=stub.environment) as sampler:
