@@ -41,7 +41,7 @@ if [ "$#" -gt 0 ]; then
 fi
 # In three parts, each with more of the machine to itself than the one before. First what needs neither an engine nor
 # long. Then what computes in engines, one after another, and beside it what waits for containers, limits and starts
-# (tests/conftest.py tells them apart). Last what measures time.
+# (tests/conftest.py tells them apart). Last what hangs on little time.
 fast="not docker and not engine and not gpu and not slow and not alone"
 .venv/bin/python -m pytest -n 3 --dist worksteal -m "$fast"
 .venv/bin/python -m pytest -n 2 --dist loadfile -m "not ($fast) and not (gpu or alone)${selection:+ and ${selection[1]}}"

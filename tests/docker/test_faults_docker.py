@@ -137,6 +137,7 @@ def private_engine(engine: Containers, small_image: str) -> Iterator[PrivateEngi
             made.end()
 
 
+@pytest.mark.alone
 def test_a_killed_docker_engine_fails_the_attempt_and_no_runner_works_beside_the_next(
     private_engine: PrivateEngine, small_image: str, tmp_path: Path
 ) -> None:
