@@ -120,6 +120,30 @@ def test_a_telephone_need_not_scroll_sideways(browser: Any, written: Path, width
         assert wrong == []
 
 
+#: How far the ticks of a plot reach, of both axes together.
+REACH = """id => {
+  const labels = [...document.querySelectorAll(`#${id} .plot .role-axis-label text`)];
+  const ticks = labels.map(one => Number(one.textContent.replaceAll(",", ""))).filter(Number.isFinite);
+  return Math.max(...ticks) - Math.min(...ticks);
+}"""
+
+
+def test_a_telephone_zooms_by_buttons_that_have_names(browser: Any, written: Path) -> None:
+    phone = {"viewport": {"width": 360, "height": 800}, "is_mobile": True, "has_touch": True}
+    with opened(browser, written, **phone) as (tab, wrong):
+        for part in ("parameters", "latencies", "windows"):
+            tab.evaluate("id => document.getElementById(id).scrollIntoView()", part)
+            tab.wait_for_selector(f"#{part} .plot svg")
+            group = tab.locator(f"#{part}").get_by_role("group", name="zoom: ")
+            for name, is_so in (("zoom in", "<"), ("zoom out", ">")):
+                before = tab.evaluate(REACH, part)
+                group.get_by_role("button", name=name).tap()
+                tab.wait_for_function(f"([id, before]) => ({REACH})(id) {is_so} before", arg=[part, before])
+        assert not tab.locator("#backends").get_by_role("button", name="zoom in").is_visible()
+        assert tab.evaluate("document.documentElement.scrollWidth") <= 360
+        assert wrong == []
+
+
 def test_dark_mode_keeps_words_readable(browser: Any, written: Path) -> None:
     with opened(browser, written, color_scheme="dark") as (tab, wrong):
         paper, ink = tab.evaluate(

@@ -69,8 +69,8 @@ PLOTS: tuple[Section, ...] = (
 SIMULATED = "SIMULATED: no engine ran. These figures show how lemctl works, not how fast anything is."
 NO_SCRIPT = "Tables and plots need JavaScript; `lemctl report` prints the same figures as text."
 HOW_TO = (
-    "Plots: drag to move, Shift and wheel to zoom, double-click to go back, click a point for its experiment, a name in"
-    " the legend for its series."
+    "Plots: drag to move, Shift and wheel or + and − to zoom, double-click to go back, click a point for its"
+    " experiment, a name in the legend for its series."
 )
 #: Tables that stand above a plot, by the plot's id.
 BESIDE = {"lengths": "terms", "backends": "refused"}

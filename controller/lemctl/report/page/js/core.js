@@ -196,15 +196,18 @@ class Plot {
     this.place = h("div", { class: "plot" });
     this.caption = h("figcaption");
     this.save = h("button", { type: "button", class: "save", onclick: () => this.download() }, "Save as SVG");
+    this.zooms = h("span", { class: "zooms", role: "group", "aria-label": `zoom: ${this.heading}` },
+      h("button", { type: "button", "aria-label": "zoom in", onclick: () => this.zoom(-1) }, "+"),
+      h("button", { type: "button", "aria-label": "zoom out", onclick: () => this.zoom(1) }, "−"));
     this.rows = h("details", { class: "rows", ontoggle: () => this.tabulate() }, h("summary", {}, "The same as a table"), h("div"));
-    this.section.append(h("figure", {}, this.place, this.caption, this.save), this.rows);
+    this.section.append(h("figure", {}, this.place, this.caption, this.zooms, this.save), this.rows);
     plots.push(this);
     listeners.push(() => this.draw());
   }
   async draw() {
     this.isDrawn = true;
     const made = (this.made = this.make());
-    this.save.hidden = this.rows.hidden = Boolean(made.absent);
+    this.zooms.hidden = this.save.hidden = this.rows.hidden = Boolean(made.absent);
     if (made.absent) {
       this.view?.finalize();
       this.view = null;
@@ -217,6 +220,7 @@ class Plot {
     this.place.style.minHeight = `${height}px`;
     const spec = fitted(made.spec, { ...made, width: Math.max(240, this.place.clientWidth - 2), height });
     spec.description = `${this.heading}. ${made.caption}`;
+    this.zooms.hidden = !JSON.stringify(spec).includes('"name":"zoom"');
     const count = Object.values(made.data).reduce((sum, rows) => sum + rows.length, 0);
     spec.datasets = { ...spec.datasets, ...made.data };
     const turn = (this.turn = (this.turn ?? 0) + 1);
@@ -227,6 +231,14 @@ class Plot {
     done.view.addEventListener("click", (_, item) => { if (item?.datum?.cell !== undefined) pick(item.datum.cell); });
     done.view.addEventListener("dblclick", () => this.draw());
     this.tabulate();
+  }
+  // As Shift and wheel in its middle: a telephone has neither.
+  zoom(direction) {
+    const areas = [".role-scope path.background", "path.background", "canvas"].map((one) => this.place.querySelector(one));
+    const area = areas.find(Boolean);
+    const { left, top, width, height } = area.getBoundingClientRect();
+    const at = { clientX: left + width / 2, clientY: top + height / 2 };
+    area.dispatchEvent(new WheelEvent("wheel", { ...at, deltaY: 300 * direction, shiftKey: true, bubbles: true, cancelable: true }));
   }
   tabulate() {
     const { columns, data: found } = this.made ?? {};
