@@ -98,6 +98,7 @@ def test_twenty_kills_at_random_moments_lose_nothing(night: Night, lives: Lives)
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(900)
 def test_two_hundred_kills_at_random_moments_lose_nothing(night: Night, lives: Lives) -> None:
     kill_at_random(night, lives, 200, seed=2)
