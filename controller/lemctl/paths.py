@@ -50,6 +50,11 @@ class Home:
         return self.root / "notify"
 
     @property
+    def drawing(self) -> Path:
+        """The script that reports draw with, by version; made where it is missing."""
+        return self.root / "drawing"
+
+    @property
     def ballast(self) -> Path:
         """Space that is given up when the disk is full."""
         return self.root / "ballast"

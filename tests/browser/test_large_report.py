@@ -11,7 +11,8 @@ from report_page import opened
 
 from lemctl.paths import Home
 from lemctl.report.gather import gather_story
-from lemctl.report.page.build import Library, html_page
+from lemctl.report.page.build import html_page
+from lemctl.report.page.library import Library
 from lemctl.report.story import Story
 from lemctl.store.database import Store
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lemctl.cli.options import Campaign, Json, new_app
-from lemctl.cli.state import open_store
+from lemctl.cli.state import home, open_store
 from lemctl.cli.terminal import out, out_json, terminal_width
 from lemctl.errors import UsageMistake
 
@@ -119,10 +119,10 @@ def write_html(
 ) -> None:
     """Write the page and print its path. Raises `PreflightRefused` without the packages that it needs."""
     from lemctl.report.gather import gather_story
-    from lemctl.report.page.build import Library, html_page
+    from lemctl.report.page.build import html_page
+    from lemctl.report.page.library import Library
 
-    # Begun before anything is read: it takes as long as the reading, on another core.
-    library = Library()
+    library = Library(home().drawing)  # begun before anything is read
     with open_store() as store:
         story = gather_story(store, name, include_suspect=include_suspect, factors=factors)
     path = output or Path(f"{story.report.campaign.label.replace('#', '-')}.html")

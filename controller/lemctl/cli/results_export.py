@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from lemctl.cli.options import Campaign, Json
-from lemctl.cli.state import open_store
+from lemctl.cli.state import home, open_store
 from lemctl.cli.terminal import out, out_json, say
 from lemctl.errors import NotFound, UsageMistake
 from lemctl.lines import plural
@@ -100,9 +100,9 @@ def bundle(
     """A campaign for others to check: database, file, prompts, report, tables, plots, checksums."""
     from lemctl.report.bundle import BundleOptions, pack, write_bundle
     from lemctl.report.gather import gather_story
-    from lemctl.report.page.build import Library
+    from lemctl.report.page.library import Library
 
-    library = Library()
+    library = Library(home().drawing)
     with open_store() as store, tempfile.TemporaryDirectory() as folder:
         story = gather_story(store, campaign, include_suspect=include_suspect)
         name = story.report.campaign.label.replace("#", "-")

@@ -16,7 +16,8 @@ from lemctl import __version__
 from lemctl.report.document import Report
 from lemctl.report.export import csv_report
 from lemctl.report.methods import methods_text
-from lemctl.report.page.build import Library, html_page
+from lemctl.report.page.build import html_page
+from lemctl.report.page.library import Library
 from lemctl.report.paper import latex_report, markdown_report
 from lemctl.report.plots.figures import write_plots
 from lemctl.report.story import Story

@@ -132,7 +132,8 @@ def device_rows(connection: sqlite3.Connection) -> dict[str, int]:
 #: query, which would take every reading apart once more for each aggregate.
 _THINNED = (
     "SELECT min(t), min(p), max(p), avg(p), max(c), max(e & ?6), max(e & ?7) FROM"
-    " (SELECT t_mono_ns AS t, reading->>'power_mw' AS p, reading->>'temp_c' AS c, reading->>'event_reasons' AS e"
+    " (SELECT t_mono_ns AS t, json_extract(reading, '$.power_mw') AS p, json_extract(reading, '$.temp_c') AS c,"
+    "   json_extract(reading, '$.event_reasons') AS e"
     "  FROM samples WHERE device_id = ?1 AND boot_id = ?2 AND series = 'power' AND t_mono_ns >= ?3 AND t_mono_ns < ?4"
     "  LIMIT -1) GROUP BY (t - ?3) / ?5 ORDER BY 1"
 )

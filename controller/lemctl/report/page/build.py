@@ -10,19 +10,17 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from html import escape
 from importlib import resources
 from typing import Any, NamedTuple
 
 from lemctl import __version__
-from lemctl.errors import PreflightRefused
 from lemctl.report.page.data import page_data, trace_rows
+from lemctl.report.page.library import Library
 from lemctl.report.story import Story
 from lemctl.report.text import footer_lines, header_lines
 
-MISSING = "the HTML report needs altair and vl-convert; install them with `pip install 'lemctl[report]'`"
 SCRIPTS = ("core", "tables", "plots", "traces", "main")
 
 
@@ -87,48 +85,6 @@ PARTS = {
     "backends": "Backends",
     "notes": "Notes",
 }
-
-
-class Library:
-    """The drawing library's JavaScript and our specifications; making them takes seconds, so it begins at once."""
-
-    def __init__(self) -> None:
-        try:
-            import altair  # noqa: F401 - are they there?
-            import vl_convert  # noqa: F401 - likewise
-        except ImportError as error:
-            raise PreflightRefused(f"{MISSING} (missing: {error.name})") from None
-        self._pool = ThreadPoolExecutor(1)
-        self._bundle: Future[str] = self._pool.submit(self._make)
-        self._pool.shutdown(wait=False)
-
-    def _make(self) -> str:
-        import vl_convert
-
-        # Its types ask for a snippet, its documentation and its code do not.
-        made: str = vl_convert.javascript_bundle(vl_version=self.version())  # type: ignore[call-arg]
-        return made
-
-    @staticmethod
-    def version() -> str:
-        """The version of Vega-Lite that our specifications are written in, as the library counts."""
-        import altair
-        import vl_convert
-
-        major_minor = ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
-        known: list[str] = vl_convert.get_vegalite_versions()
-        return major_minor if major_minor in known else known[-1]
-
-    def script(self) -> str:
-        """The library, ready for a script element."""
-        # What would end the element stands in strings alone; escaped, they are the same strings.
-        return self._bundle.result().replace("</script", "<\\/script").replace("<!--", "<\\!--")
-
-    def specs(self) -> dict[str, Any]:
-        """Every plot by name."""
-        from lemctl.report.plots.specs import SPECS
-
-        return {name: make() for name, make in SPECS.items()}
 
 
 def html_page(story: Story, library: Library) -> str:
