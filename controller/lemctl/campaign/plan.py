@@ -151,12 +151,10 @@ def _largest_batches(experiments: Sequence[Experiment]) -> dict[str, int]:
     for no number: an engine that serves one keeps its own limit."""
     found: dict[str, int] = {}
     open_loops = {each.backend for each in experiments if each.spec["workload"]["load"]["mode"] in OPEN_MODES}
-    for each in experiments:
-        if each.backend in open_loops:
-            continue
-        batch = in_flight(each.spec["workload"])
-        if portable.limits(each.backend, batch):
-            found[each.backend] = max(batch, found.get(each.backend, 0))
+    asked = [(each.backend, in_flight(each.spec["workload"])) for each in experiments if each.backend not in open_loops]
+    for backend, batch in dict.fromkeys(asked):
+        if portable.limits(backend, batch):
+            found[backend] = max(batch, found.get(backend, 0))
     return found
 
 

@@ -30,7 +30,7 @@ from lemctl.engines.traces import trace_of, trace_path
 from lemctl.errors import RunFailed
 
 if TYPE_CHECKING:
-    from lemctl.campaign.plan import Plan
+    from lemctl.campaign.plan import Experiment, Plan
     from lemctl.settings import Settings
 
 DOCKER_TIMEOUT_S = 20.0
@@ -200,7 +200,7 @@ def missing(plan: Plan, settings: Settings, executor: str) -> list[Missing]:
     gaps: list[Missing] = []
     if executor == "docker":
         gaps += missing_images({experiment.backend for experiment in plan.experiments})
-    for model, wanted in needs_of(plan):
+    for model, experiments in by_model(plan):
         folder = model_path(model, settings)
         if not has_model(folder):
             gaps.append(_missing_model(model, folder))
@@ -211,7 +211,7 @@ def missing(plan: Plan, settings: Settings, executor: str) -> list[Missing]:
         tokenizer = tokenizer_of(model, settings)
         gaps += [
             Missing("prompts", prompts.label)
-            for prompts in wanted
+            for prompts in prompt_sets(experiments)
             if not is_prepared(prompt_path(prompts, tokenizer, settings))
         ]
     gaps += _missing_folders(plan, settings, executor)
@@ -226,7 +226,8 @@ def missing(plan: Plan, settings: Settings, executor: str) -> list[Missing]:
 def _missing_folders(plan: Plan, settings: Settings, executor: str) -> list[Missing]:
     """Folders that engine parameters name and that are not there, or that containers cannot read."""
     gaps = []
-    for name in dict.fromkeys(name for one in plan.experiments for name in folders_named(one.spec["engine"])):
+    engines = {id(one.spec["engine"]): one.spec["engine"] for one in plan.experiments}
+    for name in dict.fromkeys(name for engine in engines.values() for name in folders_named(engine)):
         folder = settings.models / name
         if not is_inside(name):
             gaps.append(
@@ -248,18 +249,26 @@ def traces_of(plan: Plan) -> list[Mapping[str, Any]]:
 
 def needs_of(plan: Plan) -> list[tuple[Mapping[str, Any], list[PromptSet]]]:
     """Every model of the plan with the distinct prompt sets that its experiments ask for."""
-    models: dict[str, tuple[Mapping[str, Any], dict[PromptSet, None]]] = {}
+    return [(model, prompt_sets(experiments)) for model, experiments in by_model(plan)]
+
+
+def by_model(plan: Plan) -> list[tuple[Mapping[str, Any], list[Experiment]]]:
+    """Every model of the plan with its experiments."""
+    models: dict[str, tuple[Mapping[str, Any], list[Experiment]]] = {}
     names: dict[int, str] = {}
-    sets: dict[int, PromptSet] = {}
     for experiment in plan.experiments:
-        model, workload = experiment.spec["model"], experiment.spec["workload"]
+        model = experiment.spec["model"]
         # Experiments share their sections: thousands of them name a handful.
         if id(model) not in names:
             names[id(model)] = json.dumps(model, sort_keys=True)
-        if id(workload) not in sets:
-            sets[id(workload)] = PromptSet.of(workload)
-        models.setdefault(names[id(model)], (model, {}))[1].setdefault(sets[id(workload)])
-    return [(model, list(wanted)) for model, wanted in models.values()]
+        models.setdefault(names[id(model)], (model, []))[1].append(experiment)
+    return list(models.values())
+
+
+def prompt_sets(experiments: Iterable[Experiment]) -> list[PromptSet]:
+    """The distinct prompt sets that experiments ask for."""
+    workloads = {id(one.spec["workload"]): one.spec["workload"] for one in experiments}
+    return list(dict.fromkeys(PromptSet.of(workload) for workload in workloads.values()))
 
 
 def missing_images(backends: Iterable[str]) -> list[Missing]:
