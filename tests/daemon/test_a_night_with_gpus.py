@@ -21,7 +21,11 @@ from lemctl.store.database import Store
 from night import Night, campaign_text
 from nvml_stub import NvmlStub
 
-pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc to build the NVML stand-in")
+pytestmark = [
+    pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc to build the NVML stand-in"),
+    # The sampler's own rhythm is a part of what is judged here.
+    pytest.mark.alone,
+]
 
 #: A window of about 3 s: long enough for the counter, short enough for a test.
 MORE = 'measure: {{window: "3s", baseline: "{baseline}"}}\ngate: {{kind: fixed, gap: "0s"}}\nretry: {{max: 0}}'

@@ -55,7 +55,8 @@ def test_all_three_are_kept_and_a_difference_is_a_finding(tensorrt: Night, capsy
     tensorrt.begin()
     tensorrt.wait_campaign(name="configured", ceiling_s=60.0)
     found: dict[str, Any] = json.loads(shown(capsys, "results", "show", "1", "--json"))
-    (attempt,) = found["attempts"]
+    # On a busy machine a hole in the samples may have made one before it INVALID, which is tried again.
+    attempt = found["attempts"][-1]
     kept = attempt["facts"]["configuration"]
     assert attempt["outcome"] == "ok", attempt["message"]
     assert kept["declared"]["engine"] == {"dtype": "float32", "max_model_len": 32, "stream_interval": 1}
