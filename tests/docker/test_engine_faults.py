@@ -342,7 +342,7 @@ def test_memory_that_a_container_keeps_comes_back_with_it_and_costs_no_retry(
     """What is left in the container holds the model GPU's memory after the engine's end; only its removal frees it."""
     made, stub = engines.by_live_restore[True], NvmlStub(tmp_path)
     with Night(tmp_path / "night", on(made, nvml_image, **stub.host_environment())) as night:
-        gpu = "isolation: process\nmeasure: {window: '1s', baseline: '0s'}\ngate: {kind: fixed, gap: '0s'}\ngpus: [0]"
+        gpu = "isolation: process\nmeasure: {window: '3s', baseline: '0s'}\ngate: {kind: fixed, gap: '0s'}\ngpus: [0]"
         limited = gpu + "\ntimeouts: {memory: 3s}\nretry: {max: 0}"
         night.add(slow("first", limited), executor="docker")
         night.add(slow("second", limited), executor="docker")
@@ -367,7 +367,7 @@ def test_a_container_that_lost_nvml_is_made_anew(engines: Engines, nvml_image: s
     """A reload of systemd takes the devices from a container that lives long. Here a file in it does."""
     made, stub = engines.by_live_restore[True], NvmlStub(tmp_path)
     with Night(tmp_path / "night", on(made, nvml_image, **stub.host_environment())) as night:
-        gpu = "isolation: process\nmeasure: {window: '1s', baseline: '0s'}\ngate: {kind: fixed, gap: '0s'}\ngpus: [0]"
+        gpu = "isolation: process\nmeasure: {window: '3s', baseline: '0s'}\ngate: {kind: fixed, gap: '0s'}\ngpus: [0]"
         night.add(slow("first", gpu), executor="docker")
         night.add(slow("second", gpu), executor="docker")
         night.begin()

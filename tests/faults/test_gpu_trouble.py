@@ -24,7 +24,7 @@ sys.path.append(str(Path(__file__).parents[1] / "nvml_stub"))
 
 from nvml_stub import NvmlStub
 
-GPU = "measure: {window: 1s, baseline: 0s}\ngate: {kind: fixed, gap: 0s}\ngpus: [0]\nretry: {max: 0}"
+GPU = "measure: {window: 3s, baseline: 0s}\ngate: {kind: fixed, gap: 0s}\ngpus: [0]\nretry: {max: 0}"
 
 
 @pytest.fixture
