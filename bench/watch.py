@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from machine import describe_machine
+from machine import cpu_ns, describe_machine
 
 TESTS = Path(__file__).parents[1] / "tests"
 sys.path[:0] = [str(TESTS), str(TESTS / "nvml_stub")]
@@ -23,11 +23,6 @@ sys.path[:0] = [str(TESTS), str(TESTS / "nvml_stub")]
 LIMIT = 0.02
 SIZES = ((80, 24), (200, 60))
 MEASURE = 'measure: {window: "6s", baseline: "1s"}\ngate: {kind: fixed, gap: "2s"}'
-
-
-def cpu_ns(pid: int) -> int:
-    """CPU time that a process has had, all threads, in ns."""
-    return sum(int(task.read_text().split()[0]) for task in Path(f"/proc/{pid}/task").glob("*/schedstat"))
 
 
 def measure(columns: int, lines: int, seconds: float, environment: dict[str, str]) -> float:

@@ -52,6 +52,13 @@ def run(night: Night, engine: str = "decode_ms_per_token: 20.0", baseline: str =
     night.wait_for(lambda: night.campaign() in ("Finished", "Paused"), "the campaign's end", 60)
 
 
+def begin_two_cycles(night: Night) -> None:
+    """A window of about 3 s each, with baselines of 1 s."""
+    text = campaign_text(engine="load_s: 0.1", more=MORE.format(baseline="1s"), cycles=2)
+    night.add(text.replace("decode_ms_per_token: 1.0", "decode_ms_per_token: 20.0"))
+    night.begin()
+
+
 def metric(night: Night, name: str) -> tuple[float | None, float | None, str | None]:
     ((value, uncertainty, reason),) = night.rows(
         f"SELECT value, uncertainty, reason FROM metrics WHERE name = '{name}'"
@@ -83,9 +90,7 @@ def test_energy_of_a_window_is_the_model_s_own_integral(night: Night, host: Nvml
 
 @pytest.mark.slow
 def test_deep_idle_that_moved_over_the_campaign_is_said_in_its_report(night: Night, host: NvmlStub) -> None:
-    text = campaign_text(engine="load_s: 0.1", more=MORE.format(baseline="1s"), cycles=2)
-    night.add(text.replace("decode_ms_per_token: 1.0", "decode_ms_per_token: 20.0"))
-    night.begin()
+    begin_two_cycles(night)
     night.wait_for(lambda: bool(night.rows("SELECT 1 FROM windows")), "the first window's end", 60)
     host.gpu().add_load(host.now_s() + 0.1, 12.0)
     night.wait_for(lambda: night.campaign() == "Finished", "the campaign's end", 60)
@@ -104,9 +109,7 @@ def test_deep_idle_that_moved_over_the_campaign_is_said_in_its_report(night: Nig
 
 @pytest.mark.slow
 def test_a_daemon_that_begins_anew_takes_deep_idle_again_and_marks_what_moved(night: Night, host: NvmlStub) -> None:
-    text = campaign_text(engine="load_s: 0.1", more=MORE.format(baseline="1s"), cycles=2)
-    night.add(text.replace("decode_ms_per_token: 1.0", "decode_ms_per_token: 20.0"))
-    night.begin()
+    begin_two_cycles(night)
     night.wait_for(lambda: bool(night.rows("SELECT 1 FROM attempts WHERE outcome = 'ok'")), "the first result", 60)
     night.kill()
     host.gpu().add_load(host.now_s() + 0.1, 12.0)

@@ -16,8 +16,8 @@ from lemctl.campaign.load import OPEN_MODES, check_load, in_flight, is_one_by_on
 from lemctl.campaign.messages import SectionError
 from lemctl.campaign.order import ordered
 from lemctl.campaign.references import model_name
-from lemctl.campaign.schema import HoursWindow
 from lemctl.campaign.spec import Section, SectionWriter, assembled, canonical, experiment_hash
+from lemctl.campaign.steering import HoursWindow
 from lemctl.campaign.sweep import Axis, Inclusion, Match
 from lemctl.campaign.values import SECTIONS
 

@@ -149,7 +149,7 @@ class NoSensors:
         cancel.raise_if_set()
         return GateRecord(spec.kind, (self._monotonic_ns() - began_ns) / 1e9, "fixed", self.reason)
 
-    def baseline(self, kind: BaselineKind, seconds: float, idle: Idle, tell: Tell) -> BaselineRecord:  # noqa: ARG002
+    def baseline(self, kind: BaselineKind, seconds: float, idle: Idle, tell: Tell) -> BaselineRecord:  # noqa: ARG002 - the Protocol
         """Never waited for."""
         return BaselineRecord(kind, None, None, self.reason)
 
@@ -159,7 +159,7 @@ class NoSensors:
     def watch_warmup(self, release: Callable[[], None], max_s: float) -> None:
         """Nothing sees it."""
 
-    def end_attempt(self, windows: list[WindowRecord]) -> Watched:  # noqa: ARG002
+    def end_attempt(self, windows: list[WindowRecord]) -> Watched:  # noqa: ARG002 - the Protocol
         """Nothing was seen, and why."""
         absent = Absent(self.reason)
         return Watched({"gpu": absent, "gpu_series": absent, "gpu_not_allotted": absent})
@@ -171,7 +171,7 @@ class NoSensors:
         """Nobody sees who does."""
         return None
 
-    def memory_obstacle(self, wait: Callable[[float], None], patience_s: float) -> str | None:  # noqa: ARG002
+    def memory_obstacle(self, wait: Callable[[float], None], patience_s: float) -> str | None:  # noqa: ARG002 - the Protocol
         """A process that has ended has freed its memory."""
         return None
 
@@ -179,7 +179,7 @@ class NoSensors:
         """Nobody said anything."""
         return fault
 
-    def peaks(self, precision: str) -> Mapping[str, float | Absent]:  # noqa: ARG002
+    def peaks(self, precision: str) -> Mapping[str, float | Absent]:  # noqa: ARG002 - the Protocol
         """None is known."""
         absent = Absent(self.reason)
         return {"peak_flops_per_s": absent, "peak_bytes_per_s": absent}

@@ -63,7 +63,7 @@ class SimulatedInstruments:
     def watch_warmup(self, release: Callable[[], None], max_s: float) -> None:
         """A computed warm-up has its length."""
 
-    def begin_attempt(self, attempt_id: int) -> None:  # noqa: ARG002
+    def begin_attempt(self, attempt_id: int) -> None:  # noqa: ARG002 - the Protocol
         """The integral from here on is the attempt's."""
         self._sampler.set_rate("fast")
         self._began = (self._gpu.energy_j, self._clock.monotonic_ns())
@@ -86,15 +86,15 @@ class SimulatedInstruments:
         """A computed device is ours alone."""
         return None
 
-    def memory_obstacle(self, wait: Callable[[float], None], patience_s: float) -> str | None:  # noqa: ARG002
+    def memory_obstacle(self, wait: Callable[[float], None], patience_s: float) -> str | None:  # noqa: ARG002 - the Protocol
         """Computed engines hold no memory."""
         return None
 
-    def explained(self, fault: RunFailed, since_mono_ns: int) -> RunFailed:  # noqa: ARG002
+    def explained(self, fault: RunFailed, since_mono_ns: int) -> RunFailed:  # noqa: ARG002 - the Protocol
         """A computed device has no driver that could say anything."""
         return fault
 
-    def peaks(self, precision: str) -> Mapping[str, float | Absent]:  # noqa: ARG002
+    def peaks(self, precision: str) -> Mapping[str, float | Absent]:  # noqa: ARG002 - the Protocol
         """A computed GPU has no data sheet."""
         absent = Absent("a simulated GPU has no published peak")
         return {"peak_flops_per_s": absent, "peak_bytes_per_s": absent}
