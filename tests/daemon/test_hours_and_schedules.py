@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lemctl.campaign.hours import instant, zone_of
+from lemctl.daemon.serve import POLL_S, REST_POLL_S, RESTED_S
 from lemctl.store.campaigns import begin_again, extend_campaign
 from lemctl.store.read_history import past_runs
 from small_hours import BEGIN, Host, planned
@@ -37,6 +38,22 @@ def test_nothing_begins_before_its_hours_and_status_says_when(host: Host) -> Non
     assert host.daemon.waits_for == "night: its hours, which open Fri 27 Mar 22:00 UTC"
     host.until(lambda: finished(host), "end")
     assert host.begun_at()[0] == BEGIN.replace(hour=22)
+
+
+def test_a_rested_daemon_looks_less_often_until_somebody_writes(host: Host) -> None:
+    def pace_s() -> float:
+        host.daemon.tick()
+        before_ns = host.clock.monotonic_ns()
+        host.daemon._sleep()
+        return (host.clock.monotonic_ns() - before_ns) / 1e9
+
+    host.add(planned(NIGHT))
+    host.tick(10)
+    assert pace_s() == POLL_S
+    host.clock.advance(RESTED_S)
+    assert pace_s() == REST_POLL_S
+    host.ask_only("pause", campaign="night", reason="a person's")
+    assert pace_s() == POLL_S
 
 
 def test_a_run_that_would_pass_the_close_is_deferred_to_the_next_night_and_none_is_dropped(host: Host) -> None:

@@ -22,12 +22,13 @@ from typing import Any
 import pytest
 from textual.widgets import DataTable, Static
 
-from lemctl.cli.watch.app import NO_SENSORS, Watch
+from lemctl.cli.watch.app import NO_SENSORS, SHRINKS_AFTER, Watch, _cells
 from lemctl.cli.watch.question import Question
 from lemctl.clock import boot_id
 from lemctl.measure.readings import Sample
 from lemctl.store import samples
 from lemctl.store.database import Store
+from lemctl.store.read_status import QueueLine
 from night import Night, campaign_text
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "watch"
@@ -165,3 +166,17 @@ async def test_a_second_without_a_reading_is_no_fall_to_zero(night: Night) -> No
         assert set(history.values["power"]) == {250.0}
         history.take([((history.seconds[-1] + 1) * 10**9, {"temp_c": 41})])
         assert history.now("power") is None
+
+
+@on_a_thread
+async def test_the_screen_does_not_jump_with_every_phase_of_a_run(night: Night) -> None:
+    app = Watch(night.home)
+    async with app.run_test(size=(80, 24)):
+        app._say_above("cooling" + "\n" * 8)
+        for _ in range(SHRINKS_AFTER - 1):
+            app._say_above("measuring")
+            assert app._said["#head"] == "measuring" + "\n" * 8
+        app._say_above("measuring")
+        assert app._said["#head"] == "measuring"
+    for status, state in (("Cooling", "under way"), ("Running", "under way"), ("Queued", "Queued")):
+        assert _cells(QueueLine(7, "replay", {}, 1, status, None))[1] == state

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from lem_runner.oom import read_oom_kills
 from lemctl.engines.containers import Containers, ContainerSpec
 from lemctl.engines.errors import ContainerGone, ImageMissing
 
@@ -113,14 +114,17 @@ def test_sweep_removes_every_container_of_ours_and_no_other(engine: Containers, 
 def test_memory_kill_of_an_execed_process_is_counted(engine: Containers, spec: ContainerSpec) -> None:
     limited = dataclasses.replace(spec, env={**spec.env, "LEM_CONTAINER_MEMORY": "64m"})
     container = engine.up(limited)
-    assert engine.oom_kills(container.id) == 0
+    counter = engine.oom_counter(container.id)
+    assert counter is not None
+    assert read_oom_kills(counter) == 0
     done = execute(engine, limited, "python3", "-c", "x = bytearray(256 << 20)")
     assert done.returncode == 137
-    assert engine.oom_kills(container.id) == 1
+    assert read_oom_kills(counter) == 1
     assert engine.inspect(container.id).is_running
     engine.kill(limited)
     wait_until(lambda: not engine.inspect(container.id).is_running)
-    assert engine.oom_kills(container.id) is None
+    assert engine.oom_counter(container.id) is None
+    assert read_oom_kills(counter) is None
 
 
 def test_a_missing_image_is_named_and_never_pulled(engine: Containers, spec: ContainerSpec) -> None:

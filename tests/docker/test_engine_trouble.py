@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lem_runner.oom import cgroup_oom_kills
+from lem_runner.oom import oom_counter, read_oom_kills
 from lemctl.engines.containers import Containers
 from lemctl.engines.errors import EngineUnavailable
 from night import Night, campaign_text
@@ -101,8 +101,10 @@ def test_memory_kills_are_read_in_both_versions_of_the_kernels_interface(
     counters = tmp_path / "cgroup" / counter_file
     counters.parent.mkdir(parents=True)
     counters.write_text("under_oom 0\noom 5\noom_kill 3\n")
-    assert cgroup_oom_kills(42, tmp_path / "cgroup", tmp_path / "proc") == 3
-    assert cgroup_oom_kills(43, tmp_path / "cgroup", tmp_path / "proc") is None
+    found = oom_counter(42, tmp_path / "cgroup", tmp_path / "proc")
+    assert found == counters
+    assert read_oom_kills(found) == 3
+    assert oom_counter(43, tmp_path / "cgroup", tmp_path / "proc") is None
 
 
 @needs_client

@@ -3,8 +3,8 @@
     tick: chores (messages that wait to be sent, ...) -> answer commands -> see what the worker has done
           -> whose turn is it -> is its lane free -> next run -> work -> heartbeat
 
-Signal handlers only set flags. The loop sleeps until somebody writes to the database (seen at 5 Hz), a worker is done,
-or the heartbeat is due.
+Signal handlers only set flags. The loop sleeps until somebody writes to the database (seen at 5 Hz, at 2 Hz after a
+rest), a worker is done, or the heartbeat is due.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ from lemctl.store.database import Store
 from lemctl.store.queue import QueuedRun
 
 POLL_S = 0.2
+#: A look costs a cold processor: after a rest of some seconds, in which nobody wrote, there are fewer.
+REST_POLL_S, RESTED_S = 0.5, 10.0
 HEARTBEAT_S = 5.0
 #: Between two tries to write to a disk that is full.
 DISK_FULL_PAUSE_S = 2.0
@@ -121,6 +123,8 @@ class Daemon:
     _idle_since_ns: int | None = None
     #: Nothing can begin and no lane is held: there is nothing to do until somebody writes or the alarm rings.
     _at_rest: bool = False
+    #: When there was last something to do, or somebody wrote.
+    _busy_ns: int = 0
     _looked_ns: int | None = None
     _told: tuple[str, str | None] = ("", None)
     #: Campaigns whose people know that the disk is full.
@@ -153,8 +157,10 @@ class Daemon:
         is_due = self._begin_what_is_due()
         self._collect()
         self._answer_commands()
-        if self.work is None and not self.leave.is_set() and (news or is_due or not self._at_rest):
-            self._start_next()
+        if news or is_due or not self.is_at_rest:
+            self._busy_ns = self.clock.monotonic_ns()
+            if self.work is None and not self.leave.is_set():
+                self._start_next()
         self._beat()
 
     def _take_commands(self) -> bool:
@@ -360,7 +366,8 @@ class Daemon:
             live.put(tx, "daemon", document, self.clock)
 
     def _sleep(self) -> None:
-        self.clock.wait(self.wake, POLL_S)
+        has_rested = self.clock.monotonic_ns() - self._busy_ns > RESTED_S * 1e9
+        self.clock.wait(self.wake, REST_POLL_S if has_rested else POLL_S)
         self.wake.clear()
 
     def _wind_up(self) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lem_runner.oom import cgroup_oom_kills
+from lem_runner.oom import oom_counter
 from lemctl.engines.errors import ContainerFault, ContainerGone, EngineUnavailable, ImageMissing
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class ContainerSpec:
 class ContainerFacts:
     """A container as last inspected. `exit_code` is None while it runs, `health` without a health check.
 
-    `oom_killed` tells of the container's first process only; for exec'ed ones see `Containers.oom_kills`.
+    `oom_killed` tells of the container's first process only; for exec'ed ones see `Containers.oom_counter`.
     """
 
     id: str
@@ -210,14 +210,14 @@ class Containers:
                 removed += 1
         return removed
 
-    def oom_kills(self, container_id: str) -> int | None:
-        """How many processes of the running container the kernel has killed for memory since its start.
+    def oom_counter(self, container_id: str) -> Path | None:
+        """The file in which the kernel counts what it killed for memory in the running container, since its start.
 
-        Read from the container's cgroup: the engine reports only the first process' death, never an exec'ed one's.
-        None when the container does not run, or its cgroup is not readable here (an engine on another host).
+        It is the container's cgroup's: the engine reports only the first process' death, never an exec'ed one's. None
+        when the container does not run, or its cgroup is not readable here (an engine on another host).
         """
         pid = self.inspect(container_id).pid
-        return None if pid is None else cgroup_oom_kills(pid)
+        return None if pid is None else oom_counter(pid)
 
     def image_facts(self, ref: str) -> ImageFacts | None:
         """The image of that name, None when the engine's store has none. Nothing is pulled."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lem_runner.oom import has_grown
+from lem_runner.oom import has_grown, read_oom_kills
 from lem_runner.protocol import PID_FILE
 from lemctl.engines.backends import Backend
 from lemctl.engines.containers import Containers, ContainerSpec
@@ -29,6 +29,8 @@ NOBODY = 65532
 KILL_TIMEOUT_S = 10.0
 #: A container that dies with its runner is given so long to be seen dead.
 DYING_S = 3.0
+#: What a process killed by SIGKILL is said to have ended with.
+EXIT_KILLED = 137
 #: An engine that does not answer is asked again after so long.
 ASK_AGAIN_S = 3.0
 _MOUNT = "/lem"
@@ -230,6 +232,7 @@ class DockerRunner:
         self._spec = spec
         self._container_id = container_id
         self._on_unclean = on_unclean
+        self._oom_counter = self._find_oom_counter()
         self._oom_before = self._oom_kills()
         self._client = ChildProcess(command, folder, None)
         self._death: Death | None = None
@@ -274,22 +277,27 @@ class DockerRunner:
                 facts = self._containers.inspect(self._container_id)
             except ContainerFault as error:
                 return Death("infra", f"the runner was lost: {error.message}")
-            if facts.oom_killed:
-                return Death("oom_host", "the container was out of memory")
-            if not facts.is_running:
-                return Death("infra", f"the container stopped under the runner (exit code {facts.exit_code})")
             oom = self._oom_kills()
-            # A container whose count cannot be read any more, though it could be, is dying: soon it tells of what.
-            if oom is not None or self._oom_before is None or time.monotonic() > until:
+            grew = has_grown(self._oom_before, oom)
+            if facts.oom_killed or (grew and not facts.is_running):
+                return Death("oom_host", "the container was out of memory")
+            is_late = time.monotonic() > until
+            # The engine may tell that a container was killed before it tells that this was for memory.
+            if not facts.is_running and (facts.exit_code != EXIT_KILLED or is_late):
+                return Death("infra", f"the container stopped under the runner (exit code {facts.exit_code})")
+            # A count that is gone, though it was there, went with a dying container: soon that tells of what.
+            if facts.is_running and (oom is not None or self._oom_before is None or is_late):
                 break
             time.sleep(0.1)
-        grew = has_grown(self._oom_before, oom)
         if code == 255:
             return Death("infra", "the connection to the Docker engine was lost")
         return death_of(code, grew)
 
-    def _oom_kills(self) -> int | None:
+    def _find_oom_counter(self) -> Path | None:
         try:
-            return self._containers.oom_kills(self._container_id)
+            return self._containers.oom_counter(self._container_id)
         except ContainerFault:
             return None
+
+    def _oom_kills(self) -> int | None:
+        return None if self._oom_counter is None else read_oom_kills(self._oom_counter)

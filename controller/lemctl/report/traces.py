@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
+from lemctl.paths import Home
 from lemctl.store.database import Store
 from lemctl.store.read_traces import Bucket, MeasuredAttempt, device_rows, thinned_power
 
 #: Buckets of one trace: as many as a plot can show where there are few traces, fewer where there are many.
 MOST_BUCKETS, LEAST_BUCKETS, ALL_BUCKETS = 300, 40, 110_000
-#: SQLite takes readings apart outside Python's lock: threads share that work.
-READERS = 4
+#: From so many traces on they are read by processes side by side: SQLite's threads wait for each other's memory.
+MANY, MOST_READERS = 100, 4
 NS_PER_S = 1e9
 
 
@@ -48,18 +50,45 @@ def read_traces(store: Store, attempts: Sequence[MeasuredAttempt], buckets: int 
     if not wanted:
         return []
     count = buckets or max(LEAST_BUCKETS, min(MOST_BUCKETS, ALL_BUCKETS // len(wanted)))
-    shares = [wanted[start::READERS] for start in range(READERS)]
+    series = [Series(devices[gpu], attempt.boot_id, _spans(attempt, count)) for attempt, gpu in wanted]
+    readers = min(MOST_READERS, len(os.sched_getaffinity(0))) if len(series) >= MANY else 1
+    found = _read(store, series) if readers == 1 else _read_side_by_side(store.home, series, readers)
+    return [Trace(attempt, gpu, buckets) for (attempt, gpu), buckets in zip(wanted, found, strict=True) if buckets]
 
-    def read(share: Sequence[tuple[MeasuredAttempt, str]]) -> list[Trace]:
-        try:
-            return [_trace(store, attempt, gpu, devices[gpu], count) for attempt, gpu in share]
-        finally:
-            store.leave_thread()
 
-    with ThreadPoolExecutor(READERS) as pool:
-        parts = list(pool.map(read, shares))
-    found = [parts[place % READERS][place // READERS] for place in range(len(wanted))]
-    return [trace for trace in found if trace.buckets]
+class Series(NamedTuple):
+    """What is read for a trace: a device's row, the boot, and (begin ns, end ns, buckets) of stretches of time."""
+
+    device: int
+    boot_id: str
+    spans: Sequence[tuple[int, int, int]]
+
+
+def _read(store: Store, series: Sequence[Series]) -> list[list[Bucket]]:
+    return [
+        [
+            bucket
+            for begin_ns, end_ns, count in one.spans
+            for bucket in thinned_power(store.connection, one.device, one.boot_id, begin_ns, end_ns, count)
+        ]
+        for one in series
+    ]
+
+
+def _read_side_by_side(home: Home, series: Sequence[Series], readers: int) -> list[list[Bucket]]:
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    # Spawned, not forked: a database is not carried into another process.
+    with ProcessPoolExecutor(readers, mp_context=get_context("spawn")) as pool:
+        shares = [series[start::readers] for start in range(readers)]
+        parts = list(pool.map(_read_of, [home] * readers, shares))
+    return [parts[place % readers][place // readers] for place in range(len(series))]
+
+
+def _read_of(home: Home, series: Sequence[Series]) -> list[list[Bucket]]:
+    with Store.open(home) as store:
+        return _read(store, series)
 
 
 def even_traces(store: Store, attempt: MeasuredAttempt, columns: int) -> list[Trace]:
@@ -74,18 +103,8 @@ def even_traces(store: Store, attempt: MeasuredAttempt, columns: int) -> list[Tr
     return [trace for trace in found if trace.buckets]
 
 
-def _trace(store: Store, attempt: MeasuredAttempt, gpu: str, device: int, count: int) -> Trace:
-    """Half of the buckets are the windows', the rest is shared by what was before and after."""
-    spans = _spans(attempt, count)
-    buckets = [
-        bucket
-        for begin_ns, end_ns, share in spans
-        for bucket in thinned_power(store.connection, device, attempt.boot_id, begin_ns, end_ns, share)
-    ]
-    return Trace(attempt, gpu, buckets)
-
-
 def _spans(attempt: MeasuredAttempt, count: int) -> list[tuple[int, int, int]]:
+    """Half of the buckets are the windows', the rest is shared by what was before and after."""
     if not attempt.windows:
         return [(attempt.begin_ns, attempt.end_ns, count)]
     first_ns, last_ns = attempt.windows[0][0], attempt.windows[-1][1]

@@ -9,7 +9,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from lemctl.store.queries import HAS_NEWER, label_of
 
@@ -41,8 +41,7 @@ class MeasuredAttempt:
         return [(str(name), int(t_ns)) for name, t_ns in self.facts.get("timeline", ())]
 
 
-@dataclass(frozen=True, slots=True)
-class Bucket:
+class Bucket(NamedTuple):
     """A stretch of a power series: its first sample's time, extremes and mean of the power in W, the highest
     temperature in C, and the throttle reasons seen in it. What no sample gave is None."""
 

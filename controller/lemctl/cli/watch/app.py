@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any, ClassVar
 
 from textual.app import App, ComposeResult
@@ -22,8 +23,12 @@ from lemctl.report.status import headline, tail
 from lemctl.store.commands import Verb
 from lemctl.store.queries import CampaignRow
 from lemctl.store.read_status import QueueLine
+from lemctl.store.status import RUN_ACTIVE
 
 LOOK_EVERY_S = 2.0
+#: The head shrinks when it was shorter for so many looks: a screen whose lines jump with every phase of a run cannot be
+#: read, and laying it out anew is most of what it costs.
+SHRINKS_AFTER = 30
 NO_SENSORS = "no GPU readings in the last two minutes"
 
 
@@ -53,6 +58,7 @@ class Watch(App[None]):
         self._queue: list[QueueLine] = []
         self._gpu = 0
         self._said: dict[str, str] = {}
+        self._heights: deque[int] = deque(maxlen=SHRINKS_AFTER)
 
     def compose(self) -> ComposeResult:
         """The screen, from top to bottom."""
@@ -89,9 +95,9 @@ class Watch(App[None]):
         try:
             self._picture = self._reader.look()
         except LemctlError as error:
-            self._say("#head", str(error))
+            self._say_above(str(error))
             return
-        self._say("#head", headline(self._picture.status))
+        self._say_above(headline(self._picture.status))
         shown = self.query_one(TabbedContent).active
         if shown == "last-tab":
             self._say("#last", tail(self._picture.status))
@@ -101,6 +107,12 @@ class Watch(App[None]):
         if self._picture.queue is not None:
             self._queue = list(self._picture.queue)
             self._show_queue()
+
+    def _say_above(self, text: str) -> None:
+        """The head, as high as it was of late."""
+        height = text.count("\n")
+        self._heights.append(height)
+        self._say("#head", text + "\n" * (max(self._heights) - height))
 
     def _say(self, selector: str, text: str) -> None:
         """Put a text into its place; where everything lies is only worked out anew when its number of lines changes."""
@@ -243,7 +255,9 @@ class Watch(App[None]):
 def _cells(line: QueueLine) -> tuple[str, str, str, str]:
     axes = {key: value for key, value in line.axes.items() if key != "backend"}
     what = f"{line.backend} {axes_line(axes)}{f', {line.why}' if line.why else ''}"
-    return str(line.run), line.status, what, str(line.cycle)
+    # Which phase it is in stands above: a table of sixty lines is not drawn anew for that.
+    state = "under way" if line.status in RUN_ACTIVE else line.status
+    return str(line.run), state, what, str(line.cycle)
 
 
 def _held(values: list[float | None]) -> list[float]:
