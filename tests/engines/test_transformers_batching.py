@@ -23,7 +23,7 @@ NEW_TOKENS = 40
 LENGTHS = [3 + (7 * index) % 20 for index in range(24)]
 _numbers = count()
 #: One prompt three times on an engine that shares blocks, its cache emptied before the last: the prompt's tokens that
-#: were found in the cache each time, and what was made of them.
+#: came from the cache each time, as told, and what was made of them.
 SHARING = """
 import json, sys
 from lem_runner.backends import Decoding, pytorch
@@ -36,14 +36,11 @@ settings = {"dtype": "float32", "cb_allow_block_sharing": True, "cb_page_size": 
 engine.load(RunSpec("pytorch", "key", ModelRef("path", "tiny", path=sys.argv[1]), settings, {}, work, MeasureSpec()))
 engine.expect(one_by_one=True)
 engine.admit([prompt], decoding)
-cache = engine._batcher._manager.batch_processor.cache
-search, found = cache.search_prefix_match, []
-cache.search_prefix_match = lambda *arguments: found.append(search(*arguments)) or found[-1]
-made = [engine.generate([prompt], decoding, 0)[0].tokens for _ in range(2)]
+done = [engine.generate([prompt], decoding, 0)[0] for _ in range(2)]
 engine.forget_prompts()
-made.append(engine.generate([prompt], decoding, 0)[0].tokens)
+done.append(engine.generate([prompt], decoding, 0)[0])
 engine.close()
-print(json.dumps({"found": found, "made": made}))
+print(json.dumps({"found": [one.cached_tokens for one in done], "made": [one.tokens for one in done]}))
 """
 
 
@@ -84,6 +81,8 @@ def test_closed_load_gives_the_tokens_of_generate_with_a_time_for_each(
     result, requests = run(session, tmp_path, stored_model, mode="closed", concurrency=4)
     assert texts(requests) == texts(alone)
     (window,) = result.windows
+    # No cache in `generate`, and none that is shared here: that is nothing taken, not nothing told.
+    assert {record.cached_tokens for record in alone + requests} == {0}
     for record in requests:
         assert record.tokens_out == NEW_TOKENS
         assert record.stop == "length"
@@ -155,7 +154,19 @@ def test_the_prompts_of_a_window_are_new_to_a_cache_that_is_shared(engine_python
     environment = {**os.environ, "PYTHONPATH": str(RUNNER_ROOT)}
     outcome = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=CEILING_S, env=environment)
     told = json.loads(outcome.stdout.splitlines()[-1])
-    first, again, forgotten = told["found"]
-    assert (first, forgotten) == (0, 0)
-    assert again > 0
+    # Of the 100 tokens six whole pages of 16 are kept; the last token is never taken from a cache.
+    assert told["found"] == [0, 96, 0]
     assert told["made"][0] == told["made"][1] == told["made"][2]
+
+
+def test_a_prompt_that_comes_again_in_a_window_is_told_as_taken_from_the_cache(
+    session: RunnerProcess, tmp_path: Path, stored_model: Path
+) -> None:
+    shared = {"dtype": "float32", "cb_allow_block_sharing": True, "cb_page_size": 16}
+    changes: dict[str, Any] = {"engine": shared, "lengths": [40, 40], "max_new_tokens": 4, "mode": "closed"}
+    _, requests = run(session, tmp_path, stored_model, concurrency=1, window_s=3.0, **changes)
+    assert len(requests) > 2, "the pool of two prompts must have come round"
+    first, second, *again = [record.cached_tokens for record in sorted(requests, key=lambda one: one.t_submit_ns)]
+    assert (first, second) == (0, 0)
+    # Both whole pages, or none where a full cache had been emptied of what was kept for sharing.
+    assert {32} <= set(again) <= {0, 32}

@@ -214,7 +214,7 @@ def _differences(first: Work, second: Work, limits: Limits) -> Iterator[str]:
         yield f"stop reasons: {_stops(first)} against {_stops(second)}"
     if first.dtype != second.dtype:
         yield f"dtype: {first.dtype or 'untold'} against {second.dtype or 'untold'}"
-    if abs((first.cache_hits or 0.0) - (second.cache_hits or 0.0)) > limits.cache_hits:
+    if _cache_differs(first.cache_hits, second.cache_hits, limits):
         yield f"prompt tokens from a cache: {_share(first.cache_hits)} against {_share(second.cache_hits)}"
     if first.is_greedy != second.is_greedy:
         yield f"decoding: {_decoding(first)} against {_decoding(second)}"
@@ -225,6 +225,15 @@ def _same_prompts(first: Work, second: Work, limits: Limits) -> bool:
     is_as_long = _relative(first.tokens_in, first.requests, second.tokens_in, second.requests) <= limits.mean_tokens
     is_one_pool = first.pool_sha256 is not None and first.pool_sha256 == second.pool_sha256
     return is_as_long and (first.prompts_sha256 == second.prompts_sha256 or is_one_pool)
+
+
+def _cache_differs(first: float | None, second: float | None, limits: Limits) -> bool:
+    """Whether the shares differ. An engine that did not tell may have taken any share: it agrees only with one that
+    took nothing worth telling, or that did not tell either, so that records from before an engine told stay comparable.
+    """
+    if first is None or second is None:
+        return any(told is not None and told > limits.cache_hits for told in (first, second))
+    return abs(first - second) > limits.cache_hits
 
 
 def _relative(first: int, of_first: int, second: int, of_second: int) -> float:

@@ -117,6 +117,7 @@ class Batcher:
             self._manager.destroy()
             raise BadRequestError(f"continuous batching has no {', '.join(unable)}: leave that sampling parameter out")
         self._manager.warmup()
+        self._hits = _PrefixHits(self._manager.batch_processor.cache)
         self._manager.start()
         self._in_flight: set[int] = set()
         self._peak_use: float | None = None
@@ -133,6 +134,7 @@ class Batcher:
 
         if not self._in_flight:
             torch.manual_seed(seed)
+        self._hits.expect(str(request), len(ids))
         accepted = self._manager.add_request(
             ids,
             request_id=str(request),
@@ -154,7 +156,7 @@ class Batcher:
                 self._raise_fatal()
                 request = int(output.request_id)
                 self._in_flight.discard(request)
-                ended.append((request, _generated(output, self._eos)))
+                ended.append((request, _generated(output, self._eos, self._hits.take(output.request_id))))
             output = self._manager.get_result(timeout=0)
         if not ended:
             self._raise_fatal()
@@ -201,6 +203,36 @@ class Batcher:
             raise error
 
 
+class _PrefixHits:
+    """Prompt tokens that each request in flight took from shared blocks.
+
+    The library tells them nowhere, so its search is listened to, which is in its own thread. Where nothing is shared it
+    never searches, and the count is 0.
+    """
+
+    def __init__(self, cache: Any) -> None:
+        self._search = cache.search_prefix_match
+        self._prompt_tokens: dict[str, int] = {}
+        self._found: dict[str, int] = {}
+        cache.search_prefix_match = self._listen
+
+    def expect(self, request: str, prompt_tokens: int) -> None:
+        """Before it is handed over."""
+        self._prompt_tokens[request] = prompt_tokens
+
+    def take(self, request: str) -> int:
+        """What it found; it is forgotten then."""
+        self._prompt_tokens.pop(request, None)
+        return self._found.pop(request, 0)
+
+    def _listen(self, request: str, ids: list[int]) -> int:
+        found: int = self._search(request, ids)
+        # One that was evicted searches again, longer by what it has made: those blocks are its own.
+        if len(ids) == self._prompt_tokens.get(request):
+            self._found[request] = found
+        return found
+
+
 def _make_manager(model: Any, generation: Any, config: Any) -> Any:
     return model.init_continuous_batching(generation_config=generation, continuous_batching_config=config)
 
@@ -234,7 +266,7 @@ def _unsupported_processors(manager: Any) -> list[str]:
     return [type(one).__name__ for one in processors if getattr(one, "supports_continuous_batching", None) is False]
 
 
-def _generated(output: Any, eos: list[int]) -> Generated:
+def _generated(output: Any, eos: list[int], cached_tokens: int) -> Generated:
     if output.error is not None:
         return Generated([], None, time.monotonic_ns(), None, "error")
     tokens = list(output.generated_tokens)
@@ -250,4 +282,5 @@ def _generated(output: Any, eos: list[int]) -> Generated:
         stop="eos" if tokens and tokens[-1] in eos else "length",
         queue_s=begun_s - output.created_time,
         prefill_s=token_ns[0] / 1e9 - begun_s if has_times else None,
+        cached_tokens=cached_tokens,
     )

@@ -324,6 +324,7 @@ def _generated(ids: list[int], eos: frozenset[int], clock: StepClock | None, t_e
     stop: StopReason = "eos" if count and ids[count - 1] in eos else "length"
     # Speculative decoding may stream more steps than it returns, or fewer: then the times belong to no token.
     times = clock.steps_ns if clock is not None and len(clock.steps_ns) == len(ids) else None
+    # `generate` begins with an empty cache each time.
     if not times:
-        return Generated(ids[:count], None, t_end_ns, None, stop)
-    return Generated(ids[:count], times[0], times[count - 1], times[:count], stop)
+        return Generated(ids[:count], None, t_end_ns, None, stop, cached_tokens=0)
+    return Generated(ids[:count], times[0], times[count - 1], times[:count], stop, cached_tokens=0)

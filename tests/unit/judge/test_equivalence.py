@@ -118,6 +118,24 @@ def test_an_engine_that_counts_its_cache_by_itself_is_believed_where_no_request_
     assert work(served(2)).cache_hits is None
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        (0.5, None, ["prompt tokens from a cache: 50.0% against not told"]),
+        (0.5, 0.495, []),
+        (0.5, 0.0, ["prompt tokens from a cache: 50.0% against 0.0%"]),
+        (None, 0.0, []),
+        (None, None, []),
+    ],
+)
+def test_a_cache_that_was_not_told_agrees_with_none_that_was_hit(
+    first: float | None, second: float | None, said: list[str]
+) -> None:
+    one, other = work(served(60), cache_hits=first), work(served(60), cache_hits=second)
+    assert differences(one, other) == said
+    assert len(differences(other, one)) == len(said)
+
+
 def test_agreement_is_the_share_of_equal_texts_and_how_far_the_others_go_together() -> None:
     first = served(4)
     second = [*served(2), Request("0002", output_ids=(1, 2, 9, 9)), Request("0003", output_ids=(9, 2, 3, 4))]
