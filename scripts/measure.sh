@@ -30,5 +30,9 @@ trap '"$lemctl" daemon stop >/dev/null 2>&1 || true' EXIT
 "$lemctl" images prefetch "campaigns/$campaign.yaml"
 "$lemctl" campaign start "campaigns/$campaign.yaml" --wait
 "$lemctl" report "$campaign"
+if [ "${#backends[@]}" -gt 1 ]; then
+    echo
+    "$lemctl" report "$campaign" --json | .venv/bin/python scripts/same_work.py
+fi
 echo
 echo "The figures, samples and logs: $LEM_HOME/lem.db"

@@ -68,14 +68,15 @@ def test_both_engines_do_provably_the_same_work(environment: dict[str, str]) -> 
     sets = [part for word in CUT for part in ("--set", word)]
     done = lemctl(environment, "campaign", "start", str(CAMPAIGN), "--prefetch", "--wait", *sets)
     assert done.returncode == 0, done.stdout + done.stderr
-    report: dict[str, Any] = json.loads(lemctl(environment, "report", "two-engines", "--json").stdout)
+    told = lemctl(environment, "report", "two-engines", "--json").stdout
+    proof = [sys.executable, str(ROOT / "scripts" / "same_work.py")]
+    proven = subprocess.run(proof, input=told, capture_output=True, text=True, timeout=60, check=False)
+    assert (proven.returncode, proven.stdout) == (0, "the same work, proven for every pair of backends\n")
+    report: dict[str, Any] = json.loads(told)
     pairs = report["comparisons"]
     assert len(pairs) == 2, "one pair of engines for each batch size"
     for pair in pairs:
-        assert pair["differences"] == []
-        assert pair["texts"]["judged"] is True
         assert pair["texts"]["compared"] == PROMPTS
-        assert pair["texts"]["share"] >= 0.98
         assert pair["metrics"]["output_tokens_per_s"]["ratio"] > 0
     assert {cell["counted"] for cell in report["experiments"]} == {1}
     text = lemctl(environment, "report", "two-engines").stdout
