@@ -11,14 +11,14 @@ from typing import Any
 
 from lem_runner.parameters import Parameter
 
-_PLAIN: dict[str, Any] = {
-    "int": 3, "float": 0.5, "str": "a", "list[int]": [1, 2], "list[float]": [0.5], "list[str]": ["a"],
-    "list": [1], "dict": {}, "any": 1,
+_CANDIDATES: dict[str, tuple[Any, ...]] = {
+    "int": (3, 4), "float": (0.5, 0.25), "str": ("a", "b"), "list[int]": ([1, 2], [3]), "list[float]": ([0.5], [0.25]),
+    "list[str]": (["a"], ["b"]), "list": ([1], [2]), "dict": ({"1": 2}, {"3": 4}), "any": (1, 2),
 }  # fmt: skip
 
 
 def taken(parameter: Parameter) -> Any:
-    """A value that the description allows."""
+    """A value that the description allows and, unless it allows no other, not the default."""
     if parameter.choices is not None:
         others = [choice for choice in parameter.choices if choice != parameter.default]
         return others[0] if others else parameter.choices[0]
@@ -27,14 +27,12 @@ def taken(parameter: Parameter) -> Any:
         return parameter.default is not True
     if kind == "dict" and parameter.fields:
         return _some_field(parameter)
-    value = _PLAIN[kind]
-    if parameter.minimum is not None and isinstance(value, (int, float)):
-        value = max(value, type(value)(parameter.minimum))
-    if parameter.maximum is not None and isinstance(value, (int, float)):
-        value = min(value, type(value)(parameter.maximum))
-    if value == parameter.default and kind == "int":
-        value += 1
-    return value
+    candidates = _CANDIDATES[kind]
+    if kind in ("int", "float"):
+        step = type(candidates[0])(1)
+        candidates += tuple(bound + step for bound in (parameter.minimum,) if bound is not None)
+        candidates += tuple(bound - step for bound in (parameter.maximum,) if bound is not None)
+    return next(value for value in candidates if parameter.mistake(value) is None and value != parameter.default)
 
 
 def _some_field(parameter: Parameter) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Sets every engine parameter of the pytorch backend, one at a time, and tells what the library's objects hold then.
 
 `python drive_transformers_parameters.py FOLDER` with a stored model: {name: [value, what was reached, or what was
-said]}.
+said, what is reached without it]}.
 Weights are not read: what `from_pretrained` and `torch.compile` are called with is what reaches them.
 """
 
@@ -55,7 +55,9 @@ BESIDE: dict[str, dict[str, Any]] = {
 
 def reached(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Every setting that the library's objects hold, by the parameter's name."""
-    found = {"device": loading.set_up_torch(settings)}
+    # With no GPU every setting of `device` would give the CPU.
+    with mock.patch.object(torch.cuda, "is_available", return_value=True):
+        found = {"device": loading.set_up_torch(settings)}
     found |= {"num_threads": torch.get_num_threads(), "deterministic": torch.are_deterministic_algorithms_enabled()}
     found["float32_matmul_precision"] = torch.get_float32_matmul_precision()
     found |= _loading(settings, folder)
@@ -107,7 +109,8 @@ def _plain(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def try_one(parameter: Parameter, known: dict[str, Parameter], folder: Path) -> list[Any]:
-    """[value, what reached the library] or, for one that cannot be set, [value, the sentence]."""
+    """[value, what reached the library, what reaches it without] or, for one that cannot be set, [value, the sentence,
+    None]."""
     value = VALUES.get(parameter.name, 1 if parameter.refused else taken(parameter))
     if parameter.name in ("adapter", "assistant_model"):
         value = str(folder)
@@ -118,15 +121,21 @@ def try_one(parameter: Parameter, known: dict[str, Parameter], folder: Path) -> 
         try:
             check(known, "engine", {parameter.name: value})
         except BadRequestError as error:
-            return [value, str(error)]
-        return [value, "accepted"]
-    settings = resolve(known.values(), "engine", {**beside, parameter.name: value})
-    told = reached(settings, folder).get(parameter.name, "not reached")
-    if parameter.name.endswith("dtype"):
+            return [value, str(error), None]
+        return [value, "accepted", None]
+    # Before it is set: what a setting does to the process stays.
+    unset = _told(parameter.name, value, resolve(known.values(), "engine", beside), folder)
+    told = _told(parameter.name, value, resolve(known.values(), "engine", {**beside, parameter.name: value}), folder)
+    return [value, told, unset]
+
+
+def _told(name: str, value: Any, settings: dict[str, Any], folder: Path) -> Any:
+    told = reached(settings, folder).get(name, "not reached")
+    if name.endswith("dtype"):
         told = str(told).removeprefix("torch.")
-    if parameter.name == "quantization_config":
-        told = {name: told[name] for name in value}
-    return [value, told]
+    if name == "quantization_config" and isinstance(told, dict):
+        told = {key: told[key] for key in value}
+    return told
 
 
 if __name__ == "__main__":

@@ -73,11 +73,14 @@ def test_every_engine_parameter_of_the_catalogue_reaches_the_library_or_is_refus
     found = json.loads(next(line[7:] for line in said.splitlines() if line.startswith("RESULT ")))
     rows = {row["name"]: row for row in json.loads(COMMITTED.read_text())["parameters"] if row["group"] == "engine"}
     assert set(found) == set(rows)
-    for name, (value, told) in found.items():
+    for name, (value, told, unset) in found.items():
         if rows[name].get("refused"):
             assert rows[name]["refused"] in told, name
         elif name not in BY_THE_RUNNER:
             assert told == value, name
+            assert unset != value or rows[name].get("choices") == [value], (
+                f"{name}: the same would be found if it were dropped"
+            )
 
 
 #: What a runner does before it is told to load: the module is imported, the contract's questions are answered.

@@ -47,6 +47,15 @@ def test_every_type_is_one_that_is_checked(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_the_value_that_is_tried_is_never_the_default(backend: str) -> None:
+    """Else what is dropped on its way would be found where it should be."""
+    _, found = rows(backend)
+    for name, parameter in found:
+        if not parameter.refused and parameter.choices != (parameter.default,):
+            assert taken(parameter) != parameter.default, name
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_both_ends_accept_what_is_described_and_refuse_the_rest(backend: str) -> None:
     catalogue, found = rows(backend)
     for name, parameter in found:
@@ -105,7 +114,10 @@ def test_an_engine_parameter_reaches_tensorrt(standin: Path, parameter: Paramete
     from lem_runner.backends import tensorrt
 
     backend = dict(parameter.only_with).get("backend", ("pytorch",))[0]
+    unset = tensorrt._as_json(getattr(tensorrt._make(backend, standin, {}).args, parameter.name))
     for value in single_values(parameter):
+        has_others = parameter.choices != (unset,)
+        assert not (has_others and _holds(unset, value)), "it would be found even if it were dropped"
         llm = tensorrt._make(backend, standin, {parameter.name: value})
         reached = tensorrt._as_json(getattr(llm.args, parameter.name))
         if isinstance(value, dict) and parameter.fields:
