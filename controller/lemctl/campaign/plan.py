@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lem_runner import portable
+from lemctl.campaign.combinations import Restriction, check_combination, restrictions
 from lemctl.campaign.file import CampaignFile
 from lemctl.campaign.load import OPEN_MODES, check_load, in_flight, is_one_by_one, targets_s
 from lemctl.campaign.messages import SectionError
@@ -74,6 +75,7 @@ class _Collector:
         self.models: dict[str, str] = {}
         self.hits = [0] * len(campaign.sweep.excludes)
         self.checked: set[tuple[str, int, int]] = set()
+        self.under: dict[tuple[str, int, int], tuple[Restriction, ...]] = {}
         self.duplicates = 0
 
     def add(self, backend: str, parts: Mapping[str, Section], axes: dict[str, Any]) -> None:
@@ -82,6 +84,7 @@ class _Collector:
             self.duplicates += 1
             return
         self._check_load(backend, parts["workload"], parts["measure"])
+        self._check_combination(backend, parts["engine"], parts["sampling"], parts["workload"])
         model = parts["model"]
         if model.text not in self.models:
             self.models[model.text] = model_name(model.spec)
@@ -99,6 +102,19 @@ class _Collector:
             check_load(backend, None if catalogue is None else catalogue.loads, workload.spec, measure.spec)
         except SectionError as error:
             raise self.writer.located(error) from None
+
+    def _check_combination(self, backend: str, engine: Section, sampling: Section, workload: Section) -> None:
+        """What the engine's parameters rule out is found once for each engine; most rule out nothing."""
+        key = (backend, id(engine), id(sampling))
+        under = self.under.get(key)
+        if under is None:
+            under = self.under[key] = restrictions(backend, engine.spec, sampling.spec)
+        if not under:
+            return
+        try:
+            check_combination(backend, under, workload.spec)
+        except SectionError as error:
+            raise self.writer.located(error, backend) from None
 
     def excluded(self, backend: str, parts: Mapping[str, Section]) -> bool:
         out = False

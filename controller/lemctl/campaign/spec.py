@@ -67,10 +67,16 @@ class SectionWriter:
         # Equal sections are one object, so that identity tells whether two experiments share an engine.
         return self._known.setdefault((name, text), Section(values, spec, text))
 
-    def located(self, error: SectionError) -> CampaignFileError:
-        """The mistake with its place: where the key is swept, there."""
-        swept = f"sweep.{error.key}"
-        return self.source.error(str(error), swept if swept in self.source.lines else error.key)
+    def located(self, error: SectionError, backend: str | None = None) -> CampaignFileError:
+        """The mistake with its place: where the key is swept, there. With `backend`, first where it is scoped to it."""
+        keys = [error.key] if backend is None else [f"{backend}.{error.key}", error.key]
+        lines, origins = self.source.lines, self.source.origins
+        for key in keys:
+            if f"sweep.{key}" in lines:
+                return self.source.error(str(error), f"sweep.{key}")
+            if key in lines or key in origins:
+                return self.source.error(str(error), key)
+        return self.source.error(str(error), error.key)
 
     def _check_for(self, backend: str, part: Any, spec: Mapping[str, Any]) -> None:
         """Refuse what this engine lacks, or lacks beside the other values."""
