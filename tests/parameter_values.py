@@ -61,3 +61,4 @@ def not_taken(parameter: Parameter) -> Iterator[Any]:
         yield parameter.minimum - 1
     if parameter.maximum is not None:
         yield parameter.maximum + 1
+    yield from (bound for bound in (parameter.exclusive_minimum, parameter.exclusive_maximum) if bound is not None)

@@ -28,6 +28,8 @@ _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "list": ((list, tuple), "a list"),
     "dict": ((dict,), "a mapping"),
 }
+#: Names of the limits of a number; the exclusive ones are no legal values themselves.
+_BOUNDS = ("minimum", "exclusive_minimum", "maximum", "exclusive_maximum")
 _LIST_OF = re.compile(r"list\[(.+)\]")
 
 
@@ -52,6 +54,8 @@ class Parameter:
     fields: tuple[Parameter, ...] = ()
     only_with: tuple[tuple[str, tuple[Any, ...]], ...] = ()
     refused: str = ""
+    exclusive_minimum: float | None = None
+    exclusive_maximum: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON types; what says nothing is left out."""
@@ -59,7 +63,7 @@ class Parameter:
         body |= {"group": self.group, "stability": self.stability}
         if self.choices is not None:
             body["choices"] = list(self.choices)
-        for key in ("minimum", "maximum"):
+        for key in _BOUNDS:
             if getattr(self, key) is not None:
                 body[key] = getattr(self, key)
         if self.only_with:
@@ -88,6 +92,8 @@ class Parameter:
             fields=tuple(cls.from_json(field) for field in body.get("fields", ())),
             only_with=tuple((name, tuple(values)) for name, values in body.get("only_with", {}).items()),
             refused=body.get("refused", ""),
+            exclusive_minimum=body.get("exclusive_minimum"),
+            exclusive_maximum=body.get("exclusive_maximum"),
         )
 
     def mistake(self, value: Any) -> str | None:
@@ -124,6 +130,10 @@ class Parameter:
             return f"must be at least {self.minimum:g}, found {value}"
         if self.maximum is not None and value > self.maximum:
             return f"must be at most {self.maximum:g}, found {value}"
+        if self.exclusive_minimum is not None and value <= self.exclusive_minimum:
+            return f"must be above {self.exclusive_minimum:g}, found {value}"
+        if self.exclusive_maximum is not None and value >= self.exclusive_maximum:
+            return f"must be below {self.exclusive_maximum:g}, found {value}"
         return None
 
 

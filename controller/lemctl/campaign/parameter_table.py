@@ -58,12 +58,15 @@ def values_words(parameter: Parameter) -> str:
     """Type, choices and range."""
     if parameter.choices is not None:
         return " | ".join(choice if isinstance(choice, str) else _json(choice) for choice in parameter.choices)
-    words = parameter.type
     if parameter.minimum is not None and parameter.maximum is not None:
-        return f"{words}, {parameter.minimum:g} to {parameter.maximum:g}"
-    if parameter.minimum is not None:
-        return f"{words}, at least {parameter.minimum:g}"
-    return f"{words}, at most {parameter.maximum:g}" if parameter.maximum is not None else words
+        return f"{parameter.type}, {parameter.minimum:g} to {parameter.maximum:g}"
+    limits = {
+        "at least": parameter.minimum,
+        "above": parameter.exclusive_minimum,
+        "at most": parameter.maximum,
+        "below": parameter.exclusive_maximum,
+    }
+    return ", ".join([parameter.type, *(f"{word} {limit:g}" for word, limit in limits.items() if limit is not None)])
 
 
 def _meaning(parameter: Parameter) -> str:

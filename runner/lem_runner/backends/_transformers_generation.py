@@ -64,7 +64,6 @@ _BOUNDS: dict[str, tuple[float | None, float | None]] = {
     "top_h": (0, 1),
     "typical_p": (0, 1),
     "num_beams": (1, None),
-    "repetition_penalty": (0, None),
     "no_repeat_ngram_size": (0, None),
     "prompt_lookup_num_tokens": (1, None),
     "num_assistant_tokens": (1, None),
@@ -74,6 +73,7 @@ _BOUNDS: dict[str, tuple[float | None, float | None]] = {
     "max_cache_len": (1, None),
     "prefill_chunk_size": (1, None),
 }
+_ABOVE: dict[str, float] = {"repetition_penalty": 0}
 _CHOICES: dict[str, tuple[str, ...]] = {
     "cache_implementation": ("dynamic", "static", "offloaded", "offloaded_static", "quantized"),
     "num_assistant_tokens_schedule": ("constant", "heuristic", "heuristic_transient"),
@@ -211,7 +211,19 @@ def _parameter(name: str, kind: TypeName, default: Any) -> Parameter:
     group: Any = "engine" if name in _CACHE_FIELDS else "sampling"
     kind = _UNDOCUMENTED_TYPES.get(name, kind)
     refused = NOT_OFFERED.get(name, "")
-    return Parameter(name, kind, default, group, doc, "unknown", _CHOICES.get(name), minimum, maximum, refused=refused)
+    return Parameter(
+        name,
+        kind,
+        default,
+        group,
+        doc,
+        "unknown",
+        _CHOICES.get(name),
+        minimum,
+        maximum,
+        refused=refused,
+        exclusive_minimum=_ABOVE.get(name),
+    )
 
 
 def _type_name(documented: str) -> TypeName:

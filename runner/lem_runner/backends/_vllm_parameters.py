@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from types import UnionType
 from typing import Any, Literal
 
+from lem_runner.backends import _vllm_bounds as bounds
 from lem_runner.parameters import Group, Parameter, TypeName
 
 _MODEL = "the campaign names the model, and what is served of it is text generation"
@@ -148,25 +149,6 @@ OWN_ENGINE_PARAMETERS = [
     ),
     Parameter("adapter", "str", None, "engine", "a LoRA adapter in PEFT's format: path:NAME in the model folder"),
 ]
-_BOUNDS: dict[str, tuple[float | None, float | None]] = {
-    "temperature": (0, None),
-    "top_k": (-1, None),
-    "top_p": (0, 1),
-    "min_p": (0, 1),
-    "presence_penalty": (-2, 2),
-    "frequency_penalty": (-2, 2),
-    "repetition_penalty": (0, None),
-    "gpu_memory_utilization": (0, 1),
-    "tensor_parallel_size": (1, None),
-    "pipeline_parallel_size": (1, None),
-    "data_parallel_size": (1, None),
-    "max_num_seqs": (1, None),
-    "max_num_batched_tokens": (1, None),
-    "max_model_len": (1, None),
-    "kv_cache_memory_bytes": (1, None),
-    "block_size": (1, None),
-    "stream_interval": (1, None),
-}
 #: The types that JSON has; a class that is none of them is left to the engine to check.
 _JSON_TYPES: dict[type, TypeName] = {
     bool: "bool", int: "int", float: "float", str: "str",
@@ -234,7 +216,9 @@ def _sampling_fields() -> Iterator[tuple[str, Any, Any]]:
 
 def _parameter(group: Group, name: str, hint: Any, default: Any) -> Parameter:
     kinds = _alternatives(hint)
-    minimum, maximum = _BOUNDS.get(name, (None, None))
+    stated = bounds.engine() if group == "engine" else bounds.SAMPLING
+    refused = _refusal(group, name)
+    limits: bounds.Bounds = {} if refused else stated.get(name, {})
     kind = " | ".join(dict.fromkeys(map(_json_type, kinds)))
     return Parameter(
         name,
@@ -243,9 +227,8 @@ def _parameter(group: Group, name: str, hint: Any, default: Any) -> Parameter:
         group,
         stability="deprecated" if name in _DEPRECATED else "unknown",
         choices=_choices(kinds),
-        minimum=minimum,
-        maximum=maximum,
-        refused=_refusal(group, name),
+        refused=refused,
+        **limits,
     )
 
 

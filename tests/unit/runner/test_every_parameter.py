@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from lem_runner.failures import BadRequestError
-from lem_runner.parameters import Parameter, check, resolve, type_words
+from lem_runner.parameters import Group, Parameter, check, resolve, type_words
 from lemctl.campaign.catalogue import Catalogue, load_catalogue
 from parameter_values import not_taken, taken
 
@@ -67,6 +67,28 @@ def test_both_ends_accept_what_is_described_and_refuse_the_rest(backend: str) ->
             assert catalogue.mistake(parameter.group, name, each) is not None, f"{name}: {each!r}"
         if "." not in name:
             _check_in_the_runner(catalogue, parameter, value, wrong)
+
+
+@pytest.mark.parametrize(
+    ("backend", "group", "name", "value", "said"),
+    [
+        ("vllm", "engine", "ubatch_size", -5, "must be at least 0, found -5"),
+        ("vllm", "engine", "prefill_context_parallel_size", 0, "must be at least 1, found 0"),
+        ("vllm", "engine", "gpu_memory_utilization", 0, "must be above 0, found 0"),
+        ("vllm", "engine", "watermark", 1.0, "must be below 1, found 1.0"),
+        ("vllm", "engine", "watermark", 0.0, None),
+        ("vllm", "sampling", "top_p", 0, "must be above 0, found 0"),
+        ("vllm", "sampling", "top_p", 1, None),
+        ("vllm", "sampling", "temperature", 2.5, "must be at most 2, found 2.5"),
+        ("vllm", "sampling", "repetition_penalty", 0.0, "must be above 0, found 0.0"),
+        ("pytorch", "sampling", "repetition_penalty", 0, "must be above 0, found 0"),
+    ],
+)
+def test_a_number_that_the_engine_would_refuse_is_refused_on_the_host(
+    backend: str, group: Group, name: str, value: float, said: str | None
+) -> None:
+    catalogue, _ = rows(backend)
+    assert catalogue.mistake(group, name, value) == said
 
 
 def _check_in_the_runner(catalogue: Catalogue, parameter: Parameter, value: Any, wrong: list[Any]) -> None:
