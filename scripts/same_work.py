@@ -1,4 +1,6 @@
-"""Fail unless every pair of backends in a report did provably the same work: `lemctl report --json NAME | same_work.py`.
+"""Fail unless every pair of backends in a report did provably the same work.
+
+`lemctl report --json NAME | python scripts/same_work.py`
 
 No difference, and greedy texts that agree for at least 98 % of the prompts where they were judged.
 """
@@ -31,6 +33,7 @@ def doubts(report: dict[str, Any]) -> list[str]:
 
 
 def main() -> int:
+    """Read a report from standard input; 3 where anything is in doubt."""
     found = doubts(json.load(sys.stdin))
     print("\n".join(found) or "the same work, proven for every pair of backends")
     return EXIT_DIFFERENT if found else 0
