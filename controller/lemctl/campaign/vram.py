@@ -17,7 +17,7 @@ MARGIN = 0.20
 #: Prompt tokens assumed where the prompts were not counted yet.
 ASSUMED_INPUT_LEN = 512
 
-_DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1}
+_DTYPE_BYTES = {"float32": 4, "float": 4, "float16": 2, "half": 2, "bfloat16": 2, "float8_e4m3fn": 1}
 #: The names that model families give to the same figure.
 _NAMES: Mapping[str, tuple[str, ...]] = {
     "layers": ("num_hidden_layers", "n_layer", "num_layers"),
@@ -55,7 +55,7 @@ def vram_needed(spec: Mapping[str, Any], config: Mapping[str, Any] | None, input
     if missing:
         return VramNeed(reason=f"the model's configuration does not state {', '.join(missing)}")
     layers, hidden, heads, vocabulary = (figures[name] or 0 for name in ("layers", "hidden", "heads", "vocabulary"))
-    item_bytes = _dtype_bytes(spec["engine"].get("dtype", "auto"), config)
+    item_bytes = dtype_bytes(spec["engine"].get("dtype", "auto"), config)
     head_dim = _figure(config, ("head_dim",)) or hidden // max(heads, 1)
     kv_heads = _figure(config, ("num_key_value_heads", "num_kv_heads")) or heads
     attention = hidden * head_dim * (2 * heads + 2 * kv_heads)
@@ -100,6 +100,16 @@ def _feed_forward(config: Mapping[str, Any], hidden: int) -> int:
     return matrices * hidden * (experts * expert_width + shared)
 
 
-def _dtype_bytes(dtype: str, config: Mapping[str, Any]) -> int:
-    saved = config.get("dtype") or config.get("torch_dtype") or "float32"
+def dtype_bytes(dtype: str, config: Mapping[str, Any]) -> int:
+    """Of one weight in the precision `dtype`; `auto` is the one that the model is saved in."""
+    saved = saved_dtype(config) or "float32"
     return _DTYPE_BYTES.get(str(saved if dtype == "auto" else dtype).removeprefix("torch."), 4)
+
+
+def saved_dtype(config: Mapping[str, Any]) -> str | None:
+    """The precision that a model's configuration states, of itself or of its text model."""
+    text = config.get("text_config")
+    for part in (text if isinstance(text, Mapping) else {}, config):
+        if said := part.get("dtype") or part.get("torch_dtype"):
+            return str(said)
+    return None

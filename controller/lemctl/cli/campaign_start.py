@@ -138,6 +138,7 @@ def _standing(added: Added) -> str:
 def _preflight(planned: Planned, settings: Settings, executor: str, file: str, prefetch: bool) -> None:
     from lemctl.cli.campaign_file import prefetch_words
     from lemctl.cli.checks import refuse_unfit
+    from lemctl.cli.gpu_memory import check_memory
     from lemctl.engines.prefetch import missing
     from lemctl.errors import PreflightRefused
 
@@ -153,6 +154,7 @@ def _preflight(planned: Planned, settings: Settings, executor: str, file: str, p
 
         prefetch_plan(planned.plan, settings, executor)
         gaps = missing(planned.plan, settings, executor)
+    check_memory(planned.plan, settings)
     if gaps:
         names = ", ".join(f"{gap.what} {gap.name}" for gap in gaps[:4]) + (" and others" if len(gaps) > 4 else "")
         asked = prefetch_words(file, executor, settings)

@@ -138,6 +138,23 @@ def model_config(model: Mapping[str, Any], settings: Settings) -> dict[str, Any]
     return found if isinstance(found, dict) else None
 
 
+def stored_weights_b(folder: Path) -> int | None:
+    """Bytes of a model's weights as its files hold them, quantised or not; None where no safetensors say so."""
+    try:
+        index = folder / "model.safetensors.index.json"
+        if not index.is_file():
+            return (folder / "model.safetensors").stat().st_size
+        files: set[str] = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
+        return sum((folder / name).stat().st_size for name in files)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return None
+
+
+def is_stored_quantised(folder: Path) -> bool:
+    """Whether NVIDIA's ModelOpt left its note of quantisation; other tools write theirs into `config.json`."""
+    return (folder / "hf_quant_config.json").exists()
+
+
 def tokenizer_of(model: Mapping[str, Any], settings: Settings) -> str:
     """What turns text into ids for this model. The model must be there."""
     folder = model_path(model, settings)

@@ -50,6 +50,13 @@ def test_the_engines_precision_counts_not_the_saved_one(read: Read, small: str) 
     assert full.weights_bytes == 2 * (half.weights_bytes or 0)
 
 
+def test_a_precision_by_its_other_name_weighs_the_same(read: Read, small: str) -> None:
+    named = spec(read, small)
+    for short, full in (("half", "float16"), ("float", "float32")):
+        needs = [vram_needed({**named, "engine": {"dtype": name}}, LLAMA_8B).weights_bytes for name in (short, full)]
+        assert needs[0] == needs[1], short
+
+
 def test_tied_embeddings_are_held_once_and_every_expert_is_held(read: Read, small: str) -> None:
     plain = vram_needed(spec(read, small), LLAMA_8B).weights_bytes or 0
     tied = vram_needed(spec(read, small), {**LLAMA_8B, "tie_word_embeddings": True}).weights_bytes or 0
