@@ -160,11 +160,16 @@ def test_the_prompts_of_a_window_are_new_to_a_cache_that_is_shared(engine_python
 
 
 def test_a_prompt_that_comes_again_in_a_window_is_told_as_taken_from_the_cache(
-    session: RunnerProcess, tmp_path: Path, stored_model: Path
+    engine_python: str, tmp_path: Path, stored_model: Path
 ) -> None:
     shared = {"dtype": "float32", "cb_allow_block_sharing": True, "cb_page_size": 16}
     changes: dict[str, Any] = {"engine": shared, "lengths": [40, 40], "max_new_tokens": 4, "mode": "closed"}
-    _, requests = run(session, tmp_path, stored_model, concurrency=1, window_s=3.0, **changes)
+    runner = RunnerProcess(tmp_path / "shared", interpreter=engine_python)
+    try:
+        result, requests = run(runner, tmp_path, stored_model, concurrency=1, window_s=3.0, **changes)
+    finally:
+        runner.end()
+    assert result.effective["continuous_batching"]["allow_block_sharing"] is True
     assert len(requests) > 2, "the pool of two prompts must have come round"
     first, second, *again = [record.cached_tokens for record in sorted(requests, key=lambda one: one.t_submit_ns)]
     assert (first, second) == (0, 0)
