@@ -15,7 +15,7 @@
         |-- StoreUnusable         corrupt, newer than this program, or on a network file system
         `-- DiskFull
 
-Foreign exceptions are translated at the edge that calls the library. What a person cannot mend from the line alone
+Foreign exceptions are translated at the edge that calls the library. What a person can mend, and what ends the daemon,
 names a place in the documentation, `anchor`; a kind of failure is an anchor by itself.
 """
 
@@ -62,10 +62,13 @@ class PersonsMistake(LemctlError):
     """Something that the person at the terminal can mend. `str()` is the one line to show."""
 
     exit_code = 2
+    anchor = "exit-2"
 
 
 class CampaignFileError(PersonsMistake):
     """The campaign file is wrong; says file, line and key."""
+
+    anchor = "refused-file"
 
     def __init__(self, message: str, *, file: str | None = None, line: int | None = None, key: str | None = None):
         self.message, self.file, self.line, self.key = message, file, line, key
@@ -81,6 +84,7 @@ class RunsFailed(PersonsMistake):
     """The campaign ended with failed runs."""
 
     exit_code = 3
+    anchor = "exit-3"
 
 
 class PreflightRefused(PersonsMistake):
@@ -108,6 +112,7 @@ class NotFound(PersonsMistake):
     """No campaign, run or experiment of that name."""
 
     exit_code = 7
+    anchor = "exit-7"
 
 
 class OutsideHours(PersonsMistake):

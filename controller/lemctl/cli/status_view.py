@@ -45,7 +45,7 @@ def show_status(*, json: bool = False, watch: bool = False) -> None:
     with Store.open(at, "read") as store:
         while True:
             now = read_status(store, at)
-            out_json("status", **now.to_json()) if json else out(status_text(now))
+            out_json("status", **now.to_json()) if json else out(status_text(now, has_bar=is_terminal()))
             if not watch:
                 return
             time.sleep(WATCH_EVERY_S)

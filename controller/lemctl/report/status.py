@@ -144,14 +144,14 @@ class Status:
         }
 
 
-def status_text(status: Status) -> str:
-    """The screen, at most 80 columns wide."""
-    return "\n".join(_lines(status))
+def status_text(status: Status, *, has_bar: bool = False) -> str:
+    """The screen, at most 80 columns wide. The bar is for a terminal: elsewhere the same words without it."""
+    return "\n".join(_lines(status, has_bar))
 
 
 def headline(status: Status) -> str:
-    """The daemon, the first campaign, what runs now."""
-    return "\n".join(_head(status))
+    """The daemon, the first campaign with its bar, what runs now: for the live screen."""
+    return "\n".join(_head(status, has_bar=True))
 
 
 def tail(status: Status) -> str:
@@ -159,17 +159,17 @@ def tail(status: Status) -> str:
     return "\n".join(_tail(status)).strip("\n") or "nothing has run yet"
 
 
-def _lines(status: Status) -> Iterator[str]:
-    yield from _head(status)
+def _lines(status: Status, has_bar: bool) -> Iterator[str]:
+    yield from _head(status, has_bar)
     for gpu in status.gpus:
         yield _row("gpu", _gpu(gpu))
     yield from _tail(status)
 
 
-def _head(status: Status) -> Iterator[str]:
+def _head(status: Status, has_bar: bool) -> Iterator[str]:
     yield from _daemon(status)
     if status.first is not None:
-        yield from _campaign(status.first, status.left)
+        yield from _campaign(status.first, status.left, has_bar)
     for lane in status.lanes:
         yield from _lane(lane)
 
@@ -231,7 +231,7 @@ def _daemon(status: Status) -> Iterator[str]:
         yield _row("", f"waits for {daemon.waits_for}")
 
 
-def _campaign(campaign: CampaignRow, left: LeftNow | None) -> Iterator[str]:
+def _campaign(campaign: CampaignRow, left: LeftNow | None, has_bar: bool) -> Iterator[str]:
     counts = campaign.counts
     parts = [f"{counts['Done']} of {campaign.total} done"]
     parts += [f"{counts[status]} {status.lower()}" for status in ("Failed", "Skipped", "Cancelled") if counts[status]]
@@ -251,7 +251,8 @@ def _campaign(campaign: CampaignRow, left: LeftNow | None) -> Iterator[str]:
     if campaign.total and campaign.is_open:
         share = (campaign.total - campaign.left) / campaign.total
         filled = int(share * _BAR)
-        yield _row("", f"{'#' * filled}{'-' * (_BAR - filled)} {share:.0%}")
+        bar = f"{'#' * filled}{'-' * (_BAR - filled)} " if has_bar else ""
+        yield _row("", f"{bar}{share:.0%}")
     elif not campaign.is_open:
         yield _row("", f"`lemctl report {campaign.label}` shows its figures")
 

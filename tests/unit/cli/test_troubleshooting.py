@@ -56,7 +56,9 @@ def test_each_exit_code_is_explained(code: int) -> None:
     assert f"exit-{code}" in ANCHORS
 
 
-@pytest.mark.parametrize("error", [error for error in every_error() if error.anchor], ids=lambda e: e.__name__)
+@pytest.mark.parametrize(
+    "error", [*every_error(errors.PersonsMistake), errors.StoreUnusable, errors.DiskFull], ids=lambda e: e.__name__
+)
 def test_each_error_leads_somewhere(error: type[errors.LemctlError]) -> None:
     assert error.anchor in ANCHORS
 
@@ -94,6 +96,21 @@ def test_doctor_names_a_place_with_each_fault(lemctl: Lemctl, monkeypatch: pytes
     assert f"{errors.TROUBLESHOOTING}#check-disk" in lemctl("doctor").out
     told = json.loads(lemctl("doctor", "--json").out)["checks"]
     assert all(check["page"].partition("#")[2] in ANCHORS for check in told)
+
+
+def test_a_wrong_call_a_wrong_file_and_a_wrong_name_name_their_place_on_one_line(
+    lived_in: Night, lemctl: Lemctl, tmp_path: Path
+) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(PLAN + "colour: red\n")
+    for call, code, anchor in (
+        (("config", "validate", str(file)), 2, "refused-file"),
+        (("campaign", "show", "nobody"), 7, "exit-7"),
+    ):
+        said = lemctl(*call)
+        assert said.code == code
+        (line,) = said.err.splitlines()
+        assert line.endswith(f"({errors.TROUBLESHOOTING}#{anchor})")
 
 
 def test_an_absent_daemon_names_its_place(lived_in: Night, lemctl: Lemctl) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import replace
 
 import pytest
@@ -189,6 +190,13 @@ def test_status_says_what_the_lane_waits_for_and_how_long() -> None:
     assert "waits for 38 C (is 41 C)" in text
     assert "about 4 min 00 s left" in text
     assert "see `lemctl logs 398`" in text
+
+
+def test_a_bar_is_for_a_terminal_and_the_share_for_everybody() -> None:
+    piped, shown = status_text(status()), status_text(status(), has_bar=True)
+    assert not re.search("#{4}|-{4}", piped.split("\nrun ")[0])
+    (bar,) = re.findall(r"#*-* \d+%", shown)
+    assert re.search(rf"^ {{10}}{bar.split()[1]}$", piped, re.MULTILINE)
 
 
 def test_status_fits_eighty_columns() -> None:
