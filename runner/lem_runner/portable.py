@@ -195,7 +195,10 @@ TABLE: tuple[Row, ...] = (
 BACKENDS: tuple[str, ...] = tuple(TABLE[0].cells)
 #: Each of these multiplies the GPUs that an engine spans, and so do an engine's own degrees without a portable key.
 _DEGREES = ("engine.tensor_parallel", "engine.pipeline_parallel", "engine.data_parallel")
-_OWN_DEGREES: Mapping[str, tuple[str, ...]] = {"tensorrt": ("context_parallel_size",)}
+_OWN_DEGREES: Mapping[str, tuple[str, ...]] = {
+    "tensorrt": ("context_parallel_size",),
+    "vllm": ("prefill_context_parallel_size",),
+}
 
 
 def lacking(backend: str, part: Part, given: Mapping[str, Any]) -> tuple[str, str] | None:

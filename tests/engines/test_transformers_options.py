@@ -176,6 +176,9 @@ def test_quantised_weights_are_what_runs(outcomes: dict[str, Any], name: str, me
     assert outcome["effective"]["quantization"].startswith(method)
     assert outcome["effective"]["weights_b"] < outcomes["plain"]["effective"]["weights_b"]
     assert dtype in outcome["effective"]["weights_b_by_dtype"]
+    # What is computed in, not what is stored: else a campaign's own dtype would be called another.
+    assert outcome["effective"]["dtype"] == "float32"
+    assert outcome["effective"]["reported"]["engine"]["dtype"] == "float32"
 
 
 def test_an_adapter_speaks_and_merged_it_says_the_same(outcomes: dict[str, Any]) -> None:

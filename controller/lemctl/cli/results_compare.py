@@ -38,7 +38,7 @@ def compare(
         typer.Option(
             "--fail-if",
             metavar="worse",
-            help="Exit 3 where B is worse, or where it cannot be told: work that differed.",
+            help="Exit 3 where B is worse, or where it cannot be told: work that differed, or what B lacks.",
         ),
     ] = None,
     include_suspect: Annotated[bool, typer.Option("--include-suspect", help="Count SUSPECT results too.")] = False,
@@ -65,11 +65,12 @@ def compare(
         pairs = compared(matched.pairs, metrics, partial(read_outputs, store.connection))
     if metric and not any(pair.contrasts or pair.is_refused for pair in pairs):
         raise NotFound(f"no result of both sides has {', '.join(metrics)}")
-    fails = fail_if is not None and any(_fails(pair) for pair in pairs)
+    uncompared = matched.uncompared(metrics)
+    fails = fail_if is not None and (bool(uncompared) or any(_fails(pair) for pair in pairs))
     if json:
-        out_json("comparison", **_body(sides, matched, pairs, fails))
+        out_json("comparison", **_body(sides, matched, pairs, fails), uncompared=uncompared)
     else:
-        out("\n".join(_lines(sides, results, matched, pairs)))
+        out("\n".join([*_lines(sides, results, matched, pairs), *(f"not told   {line}" for line in uncompared)]))
     return EXIT_WORSE if fails else 0
 
 

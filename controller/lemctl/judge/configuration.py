@@ -22,6 +22,8 @@ _GRAVE = (
 #: A name behind those of a library; paths, versions and repositories are none.
 _PREFIXED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
 _LEFT_OPEN = (None, "auto")
+#: Other names of one dtype, as torch and the engines take them.
+_ALIASES = {"half": "float16", "fp16": "float16", "bf16": "bfloat16", "float": "float32", "fp32": "float32"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +82,11 @@ def _agree(given: Any, seen: Any) -> bool:
 
 
 def _name(value: Any) -> Any:
-    """A word without the library's own prefix or case: `torch.float16`, `QuantAlgo.FP8` and `fp8`."""
+    """A word without the library's own prefix or case: `torch.float16` and `half`, `QuantAlgo.FP8` and `fp8`."""
     if not isinstance(value, str):
         return value
-    return (value.rpartition(".")[2] if _PREFIXED.fullmatch(value) else value).lower()
+    word = (value.rpartition(".")[2] if _PREFIXED.fullmatch(value) else value).lower()
+    return _ALIASES.get(word, word)
 
 
 def _word(value: Any) -> str:

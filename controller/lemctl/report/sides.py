@@ -18,6 +18,21 @@ class Matched:
     pairs: list[tuple[Subject, Subject, dict[str, Any]]]
     by: str
     left_over: list[str]
+    #: Experiments of the first side that the second has no results of.
+    lost: int = 0
+
+    def uncompared(self, metrics: Sequence[str]) -> list[str]:
+        """What the first side tells and the second does not, a line each: a gate must not pass it."""
+        found = [f"{plural(self.lost, 'experiment')} of A without a result in B"] if self.lost else []
+        for first, second, setting in self.pairs:
+            place = ", ".join(f"{key}={value}" for key, value in setting.items())
+            lacking = [name for name in metrics if _tells(first, name) and not _tells(second, name)]
+            found += [f"{name}{f' at {place}' if place else ''} is told by A alone" for name in lacking]
+        return found
+
+
+def _tells(subject: Subject, metric: str) -> bool:
+    return any(result.figures.get(metric, (None, ""))[0] is not None for result in subject.results)
 
 
 def match(
@@ -47,7 +62,7 @@ def match(
         for side, taken, name in zip(sides, used, names, strict=True)
         if len(side) > len(taken)
     ]
-    return Matched(pairs, by, left_over)
+    return Matched(pairs, by, left_over, lost=len(sides[0]) - len(used[0]))
 
 
 def _by_experiment(results: Sequence[Measurement]) -> dict[str, list[Measurement]]:

@@ -242,7 +242,8 @@ def told(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def model_facts(model: Any) -> dict[str, Any]:
-    """What was really loaded, read back from the model. `dtype` is that of most weights.
+    """What was really loaded, read back from the model. `dtype` is that of most weights, of quantised ones the one that
+    they are unfolded to and computed in; `weights_b_by_dtype` is what they are stored as.
 
     Of weights that several ranks share out, the whole counts.
     """
@@ -254,11 +255,13 @@ def model_facts(model: Any) -> dict[str, Any]:
         for part in _parts(parameter):
             weights_b[str(part.dtype).removeprefix("torch.")] += part.numel() * part.element_size()
         devices.add(str(parameter.device))
+    quantization = _quantization_name(model)
+    computing = weights_b.most_common(1)[0][0] if quantization == "none" else str(model.dtype).removeprefix("torch.")
     text = model.config.get_text_config()
     adapter = [parameter.numel() for name, parameter in model.named_parameters() if ".lora_" in name]
     return {
         "architecture": type(model).__name__,
-        "dtype": weights_b.most_common(1)[0][0],
+        "dtype": computing,
         "weights_b_by_dtype": dict(weights_b),
         "weights_b": sum(weights_b.values()),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
@@ -270,7 +273,7 @@ def model_facts(model: Any) -> dict[str, Any]:
         "num_threads": torch.get_num_threads(),
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
-        "quantization": _quantization_name(model),
+        "quantization": quantization,
         "max_position_embeddings": getattr(text, "max_position_embeddings", None),
         "vocab_size": text.vocab_size,
     }

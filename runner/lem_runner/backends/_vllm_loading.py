@@ -20,7 +20,7 @@ from lem_runner.protocol import ModelRef
 #: What runs inside the engine's workers, by its import path.
 WORKER_EXTENSION = "lem_runner.backends._vllm_worker.WorkerProbe"
 #: Engine parameters that make more than one worker.
-_PARALLEL = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
+_PARALLEL = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size", "prefill_context_parallel_size")
 
 
 @dataclass(frozen=True)

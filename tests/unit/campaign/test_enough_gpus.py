@@ -19,6 +19,7 @@ def test_every_degree_multiplies_whatever_the_engine_calls_it() -> None:
     assert gpus_of(spec("vllm", tensor_parallel=2, pipeline_parallel_size=3)) == 6
     assert gpus_of(spec("vllm", tensor_parallel=2, tensor_parallel_size=4)) == 4
     assert gpus_of(spec("tensorrt", tensor_parallel=2, context_parallel_size=2)) == 4
+    assert gpus_of(spec("vllm", tensor_parallel=2, prefill_context_parallel_size=2)) == 4
     assert gpus_of(spec("replay", dtype="auto")) == 1
 
 

@@ -24,7 +24,8 @@ COMMITS = ("a" * 40, "b" * 40)
 
 def measure(night: Night, speeds: list[float], **changes: Any) -> None:
     """Another campaign `demo`, finished, with one batch size and as many cycles as speeds."""
-    night.add(plan_of(batch_sizes=(1,), cycles=len(speeds)))
+    sizes = changes.pop("sizes", (1,))
+    night.add(plan_of(batch_sizes=sizes, cycles=len(speeds) // len(sizes)))
     night.activate()
     gpus, commit = changes.pop("gpus", ("GPU-1",)), changes.pop("commit", None)
     work = WorkRow({**WORK, **changes}, OUTPUTS)
@@ -86,6 +87,33 @@ def test_worse_fails_where_it_is_asked_to(night: Night, lemctl: Lemctl, first: s
     measure(night, FAST)
     assert lemctl("results", "compare", first, second, "--metric", SPEED, "--fail-if", "worse").code == code
     assert lemctl("results", "compare", first, second, "--metric", SPEED).code == 0
+
+
+def test_an_experiment_that_b_lacks_never_passes(night: Night, lemctl: Lemctl) -> None:
+    measure(night, SLOW, sizes=(1, 2, 4))
+    measure(night, FAST)
+    never_passes(lemctl, "2 experiments of A without a result in B")
+
+
+def test_a_metric_that_b_lacks_never_passes(night: Night, lemctl: Lemctl) -> None:
+    measure(night, SLOW)
+    measure(night, FAST)
+    with night.store.transaction() as tx:
+        tx.execute(
+            "DELETE FROM metrics WHERE name = 'ttft_p50' AND attempt_id IN (SELECT a.id FROM attempts a"
+            " JOIN runs r ON r.id = a.run_id JOIN campaigns c ON c.id = r.campaign_id WHERE c.number = 2)"
+        )
+    never_passes(lemctl, "ttft_p50 at workload.load.batch_size=1 is told by A alone")
+
+
+def never_passes(lemctl: Lemctl, said: str) -> None:
+    words = ("results", "compare", "demo#1", "demo#2")
+    assert json.loads(lemctl(*words, "--json").out)["uncompared"] == [said]
+    told = lemctl(*words, "--fail-if", "worse")
+    assert f"not told   {said}" in told.out
+    assert told.code == 3
+    assert lemctl(*words).code == 0
+    assert json.loads(lemctl("results", "compare", "demo#2", "demo#1", "--json").out)["uncompared"] == []
 
 
 def test_other_work_is_refused_and_never_passes(night: Night, lemctl: Lemctl) -> None:

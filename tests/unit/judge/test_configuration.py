@@ -18,6 +18,7 @@ def both(given: dict[str, Any], told: dict[str, Any] | None, part: str = "engine
     ("given", "told"),
     [
         ({"dtype": "float16"}, {"dtype": "torch.float16"}),
+        ({"dtype": "half"}, {"dtype": "torch.float16"}),
         ({"quant_algo": "FP8"}, {"quant_algo": "QuantAlgo.fp8"}),
         ({"dtype": "auto"}, {"dtype": "bfloat16"}),
         ({"max_num_seqs": None}, {"max_num_seqs": 256}),
