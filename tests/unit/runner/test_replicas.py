@@ -144,7 +144,8 @@ def test_a_replica_that_dies_ends_the_runner_as_it_died(start_runner: StartRunne
 def test_a_sign_of_life_tells_of_each_replica(start_runner: StartRunner, tmp_path: Path) -> None:
     """Of one that works its counts, of one that is stopped how long it has told nothing."""
     runner = start_runner(alive_period_s=0.2)
-    os.kill(begin(runner, spec_of(tmp_path, window_s=600.0))[1], signal.SIGSTOP)
+    stopped = begin(runner, spec_of(tmp_path, window_s=600.0))[1]
+    os.kill(stopped, signal.SIGSTOP)
 
     def signs() -> list[dict[str, Any]]:
         told = [event.data["replicas"] for event in runner.events() if "replicas" in event.data]
@@ -156,6 +157,7 @@ def test_a_sign_of_life_tells_of_each_replica(start_runner: StartRunner, tmp_pat
     assert working["batches"] > 0
     assert working["tokens_out"] > 0
     assert working["silent_s"] < 6.0
+    os.kill(stopped, signal.SIGCONT)  # or it would outlive its runner, which ends with the test
 
 
 @pytest.mark.parametrize(
