@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from lemctl.engines import docker
-from lemctl.engines.containers import ContainerFacts
+from lemctl.engines.containers import ContainerFacts, ContainerSpec
 from lemctl.engines.session import Death
 
+SPEC = ContainerSpec("lem", "replay", (), {}, "home")
 RUNNING = ContainerFacts("id", "lem", "p", "s", "sha256:1", "running", None, False, None, 1)
 KILLED = replace(RUNNING, state="exited", exit_code=137, pid=None)
 FOR_MEMORY = replace(KILLED, oom_killed=True)
@@ -53,7 +54,7 @@ def counter(tmp_path: Path) -> Path:
 def death(tmp_path: Path, engine: Any, code: int = 137, grow: Path | None = None) -> Death:
     """Of a runner whose client ended with that code, after the count grew."""
     command = ["sh", "-c", f"exit {code}"]
-    runner = docker.DockerRunner(command, tmp_path, engine, Any, "id", lambda: None)  # type: ignore[arg-type]
+    runner = docker.DockerRunner(command, tmp_path, engine, SPEC, "id", lambda: None)
     if grow is not None:
         grow.write_text("oom 1\noom_kill 1\n")
     assert runner.wait(10)

@@ -44,7 +44,8 @@ def gather_story(
     """A campaign with everything that the page shows. Raises `NotFound`."""
     attempts = measured_attempts(store.connection, find_campaign(store.connection, name).id)
     with ThreadPoolExecutor(1) as pool:
-        # The samples are taken apart by SQLite, outside Python's lock, while the figures are averaged here.
+        # The samples are taken apart outside Python's lock, by SQLite or in other processes, while the figures are
+        # averaged here.
         reading = pool.submit(_traces, store, attempts if with_traces else [])
         report, results = _read(
             store, name, every=True, in_depth=False, include_suspect=include_suspect, factors=factors

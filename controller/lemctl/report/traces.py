@@ -94,13 +94,10 @@ def _read_of(home: Home, series: Sequence[Series]) -> list[list[Bucket]]:
 def even_traces(store: Store, attempt: MeasuredAttempt, columns: int) -> list[Trace]:
     """The traces of one attempt in stretches of equal length, one for each of its GPUs that has samples."""
     devices = device_rows(store.connection)
-    found = []
-    for gpu in attempt.gpus or devices:
-        if gpu in devices:
-            span = (attempt.begin_ns, attempt.end_ns)
-            buckets = thinned_power(store.connection, devices[gpu], attempt.boot_id, *span, columns)
-            found.append(Trace(attempt, gpu, buckets))
-    return [trace for trace in found if trace.buckets]
+    gpus = [gpu for gpu in attempt.gpus or devices if gpu in devices]
+    span = (attempt.begin_ns, attempt.end_ns, columns)
+    found = _read(store, [Series(devices[gpu], attempt.boot_id, [span]) for gpu in gpus])
+    return [Trace(attempt, gpu, buckets) for gpu, buckets in zip(gpus, found, strict=True) if buckets]
 
 
 def _spans(attempt: MeasuredAttempt, count: int) -> list[tuple[int, int, int]]:

@@ -207,10 +207,11 @@ class _PrefixHits:
     """Prompt tokens that each request in flight took from shared blocks.
 
     The library tells them nowhere, so its search is listened to, which is in its own thread. Where nothing is shared it
-    never searches, and the count is 0.
+    never searches, and the count is 0; where it shares and did not search, nobody knows.
     """
 
     def __init__(self, cache: Any) -> None:
+        self._unheard = None if cache.use_prefix_sharing else 0
         self._search = cache.search_prefix_match
         self._prompt_tokens: dict[str, int] = {}
         self._found: dict[str, int] = {}
@@ -220,10 +221,10 @@ class _PrefixHits:
         """Before it is handed over."""
         self._prompt_tokens[request] = prompt_tokens
 
-    def take(self, request: str) -> int:
+    def take(self, request: str) -> int | None:
         """What it found; it is forgotten then."""
         self._prompt_tokens.pop(request, None)
-        return self._found.pop(request, 0)
+        return self._found.pop(request, self._unheard)
 
     def _listen(self, request: str, ids: list[int]) -> int:
         found: int = self._search(request, ids)
@@ -266,7 +267,7 @@ def _unsupported_processors(manager: Any) -> list[str]:
     return [type(one).__name__ for one in processors if getattr(one, "supports_continuous_batching", None) is False]
 
 
-def _generated(output: Any, eos: list[int], cached_tokens: int) -> Generated:
+def _generated(output: Any, eos: list[int], cached_tokens: int | None) -> Generated:
     if output.error is not None:
         return Generated([], None, time.monotonic_ns(), None, "error")
     tokens = list(output.generated_tokens)

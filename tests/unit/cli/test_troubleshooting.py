@@ -104,6 +104,7 @@ def test_a_wrong_call_a_wrong_file_and_a_wrong_name_name_their_place_on_one_line
     file = tmp_path / "c.yaml"
     file.write_text(PLAN + "colour: red\n")
     for call, code, anchor in (
+        (("results", "compare", "demo#1", "demo", "--fail-if", "better"), 2, "exit-2"),
         (("config", "validate", str(file)), 2, "refused-file"),
         (("campaign", "show", "nobody"), 7, "exit-7"),
     ):
