@@ -2,7 +2,7 @@
 # Every test, with everything they need: a real Docker engine, the images, the engines' interpreters, a real small model.
 #
 # Without a Docker engine the tests that need one are left out, in so many words; in CI (CI=true) that is a failure.
-# So it is with Chromium, which the tests of the HTML report drive.
+# So it is with Chromium, which the tests of the HTML report drive, and with the tools that tests/needed.py lists.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."

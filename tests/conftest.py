@@ -12,6 +12,8 @@ import pytest
 from lemctl.settings import Settings
 from night import Night
 
+pytest_plugins = ["needed"]
+
 # What the caller has set for a host of its own is none of these tests' business, nor is a proxy between them and what
 # listens on this machine.
 for _name in Settings.model_fields:

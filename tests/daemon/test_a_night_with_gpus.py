@@ -6,7 +6,6 @@ The runner (replay) puts no load on the model GPU, so each test sets the load th
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,11 +17,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "nvml_stub"))
 from lemctl.report.gather import gather_report
 from lemctl.report.text import text_report
 from lemctl.store.database import Store
+from needed import needs
 from night import Night, campaign_text
 from nvml_stub import NvmlStub
 
 pytestmark = [
-    pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc to build the NVML stand-in"),
+    needs("gcc"),
     # The sampler's own rhythm is a part of what is judged here.
     pytest.mark.alone,
 ]

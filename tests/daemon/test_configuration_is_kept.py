@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,12 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "nvml_stub"))
 
 from lemctl.cli.main import run
+from needed import needs
 from night import Night
 from nvml_stub import NvmlStub
 from standin.interpreter import build_driver, write_interpreter, write_model
 
-pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc to build the drivers' stand-ins")
+pytestmark = needs("gcc")
 
 CAMPAIGN = """
 name: configured

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -29,6 +28,7 @@ from lemctl.measure.readings import Sample
 from lemctl.store import samples
 from lemctl.store.database import Store
 from lemctl.store.read_status import QueueLine
+from needed import needs
 from night import Night, campaign_text
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "watch"
@@ -96,7 +96,7 @@ def terminal(night: Night, columns: int, lines: int) -> Iterator[Callable[..., s
 
 @pytest.mark.slow
 @pytest.mark.alone
-@pytest.mark.skipif(shutil.which("tmux") is None, reason="needs tmux")
+@needs("tmux")
 @pytest.mark.parametrize(("columns", "lines"), [(80, 24), (200, 60)])
 def test_the_screen_in_a_terminal_is_the_golden_one(night: Night, columns: int, lines: int) -> None:
     read_gpu(night, 250.0)

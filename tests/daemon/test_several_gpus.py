@@ -4,7 +4,6 @@ on both. Real daemon, sampler and runner; the engine is replay, with a replica f
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,10 +12,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "nvml_stub"))
 
+from needed import needs
 from night import Night, campaign_text
 from nvml_stub import NvmlStub
 
-pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc to build the NVML stand-in")
+pytestmark = needs("gcc")
 
 MORE = """
 gpus: [0, 1]

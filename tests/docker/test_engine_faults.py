@@ -20,6 +20,7 @@ from private_engine import PrivateEngine, docker
 from victim import Victim, audit, slow
 
 from lemctl.engines.containers import Containers
+from needed import needs, skip_without
 from night import QUICK_RUNGS, Night, campaign_text
 
 sys.path += [str(Path(__file__).parents[1] / folder) for folder in ("faults", "nvml_stub")]
@@ -42,8 +43,7 @@ class Engines:
 @pytest.fixture(scope="module")
 def engines(engine: Containers, small_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
     """Both run, and have the small image."""
-    if os.getuid() != 0:
-        pytest.skip("an engine of its own needs root")
+    skip_without("root")
     folder = tmp_path_factory.mktemp("engines")
     hook = folder / "bin" / "nvidia-container-runtime-hook"
     hook.parent.mkdir()
@@ -111,11 +111,10 @@ def test_a_full_disk_of_the_engine_starts_no_run_until_there_is_room(
         audit(night, made.containers())
 
 
+@needs("root", "setpriv")
 def test_a_socket_that_is_denied_is_waited_for_and_said(engine: Containers, small_image: str, tmp_path: Path) -> None:
     """The client runs as nobody: the machine's own refusal, in its own words."""
     setpriv, client = shutil.which("setpriv"), shutil.which("docker")
-    if os.getuid() != 0 or setpriv is None:
-        pytest.skip("becoming nobody needs root and setpriv")
     wrapper = tmp_path / "bin" / "docker"
     wrapper.parent.mkdir()
     wrapper.write_text(f'#!/bin/sh\nHOME=/nonexistent exec {setpriv} --reuid 65534 --clear-groups {client} "$@"\n')

@@ -4,7 +4,6 @@ on, and no container is left behind.
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from victim import Victim, audit, slow
 
 from lemctl.engines.containers import Containers
 from lemctl.engines.processes import processes_on
+from needed import skip_without
 from night import Night, campaign_text
 
 pytestmark = pytest.mark.docker
@@ -125,8 +125,7 @@ def test_a_container_kept_warm_by_a_killed_daemon_is_swept_though_no_session_is_
 @pytest.fixture
 def private_engine(engine: Containers, small_image: str) -> Iterator[PrivateEngine]:
     """Running, with the small image. Its folder's name is short: sockets lie deep in it, and 107 bytes are the most."""
-    if os.getuid() != 0:
-        pytest.skip("an engine of its own needs root")
+    skip_without("root")
     with tempfile.TemporaryDirectory(prefix="lem-", ignore_cleanup_errors=True) as folder:
         made = PrivateEngine(Path(folder))
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -14,9 +13,8 @@ from pathlib import Path
 import pytest
 
 from lemctl.store.database import SCHEMA_VERSION, Store
+from needed import needs
 from night import Night, campaign_text
-
-needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace makes the faults")
 
 _COMMITS = """
 import sys, pathlib
@@ -51,7 +49,7 @@ def attach(what: str, night: Night, trace: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(["strace", "-f", "-qq", "-o", str(trace), "-p", str(night.daemon.pid), *fault])
 
 
-@needs_strace
+@needs("strace")
 @pytest.mark.parametrize(
     ("fault", "error", "text"),
     [
@@ -77,7 +75,7 @@ def test_a_disk_that_refuses_stops_the_writer_and_keeps_what_was_committed(
     assert len(kept) <= int(done) + 1
 
 
-@needs_strace
+@needs("strace")
 def test_a_daemon_outlives_a_disk_that_takes_nothing_for_a_while(night: Night, tmp_path: Path) -> None:
     """Every write to the log fails, that of the attempt's end too, until the fault is taken away."""
     night.add(campaign_text(cycles=10))
@@ -100,7 +98,7 @@ def test_a_daemon_outlives_a_disk_that_takes_nothing_for_a_while(night: Night, t
     assert {(outcome, fault) for outcome, fault, _ in night.attempts()} == {("ok", None), ("interrupted", None)}
 
 
-@needs_strace
+@needs("strace")
 def test_a_disk_that_fails_stops_the_daemon_and_the_next_one_goes_on(night: Night) -> None:
     """EIO at the sync of a commit: nobody knows what is on that disk, and going on could lose more."""
     night.add(campaign_text(cycles=20))
@@ -179,10 +177,9 @@ def test_a_newer_database_is_refused_by_the_daemon_and_left_untouched(night: Nig
     assert night.home.database.read_bytes() == before
 
 
+@needs("strace")
 def test_a_kill_in_the_middle_of_a_write_leaves_a_whole_database(night: Night) -> None:
     """SIGKILL at a write of the log itself, between two pages of one transaction."""
-    if shutil.which("strace") is None:
-        pytest.skip("strace makes the fault")
     for number in (3, 11, 24, 37):
         Store.open(night.home, "write").close()
         before = {row[0] for row in night.rows("SELECT topic FROM live")}

@@ -20,9 +20,8 @@ from lemctl.daemon.log import open_log
 from lemctl.daemon.process import _rotate
 from lemctl.daemon.supervisor import Supervisor
 from lemctl.daemon.unit import MARK, Unit, unit_path
+from needed import needs
 from night import Night, campaign_text
-
-VERIFY = shutil.which("systemd-analyze")
 
 
 class Manager:
@@ -113,7 +112,7 @@ def test_without_a_manager_nobody_is_told_and_a_manager_that_is_gone_holds_nothi
     gone.close()
 
 
-@pytest.mark.skipif(VERIFY is None, reason="systemd-analyze is not installed")
+@needs("systemd-analyze")
 @pytest.mark.parametrize("is_users", [False, True])
 def test_the_unit_is_sound(tmp_path: Path, is_users: bool) -> None:
     tricky = {"LEM_SHM_SIZE": '1g "quoted" 100% $HOME \\n', "PATH": os.environ["PATH"]}
@@ -125,7 +124,7 @@ def test_the_unit_is_sound(tmp_path: Path, is_users: bool) -> None:
     runtime.mkdir(mode=0o700)
     manager = ["--user"] if is_users else []
     done = subprocess.run(
-        [str(VERIFY), *manager, "verify", str(path)],
+        ["systemd-analyze", *manager, "verify", str(path)],
         capture_output=True,
         text=True,
         timeout=60,

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
+from needed import skip_without
 
 STANDIN = Path(__file__).parent
 AMPERE = "A100:8.0"
@@ -18,8 +17,7 @@ VOCABULARY = 500
 
 def build_driver(folder: Path) -> Path:
     """The folder of a driver that knows the GPUs of LEM_TEST_GPUS."""
-    if shutil.which("gcc") is None:
-        pytest.skip("no C compiler")
+    skip_without("gcc")
     library = folder / "libcuda.so.1"
     subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, STANDIN / "cuda_stub.c"], check=True, timeout=60)
     return folder

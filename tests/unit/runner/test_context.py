@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from pathlib import Path
 
@@ -13,9 +12,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "nvml_stub"))
 from runner_process import RunnerProcess, StartRunner, is_alive, make_spec, wait_until
 
 from lem_runner import processes
+from needed import needs
 from nvml_stub import build_cuda
-
-needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc to build the stand-in of the driver")
 
 
 def holders(runner: RunnerProcess) -> list[int]:
@@ -23,7 +21,7 @@ def holders(runner: RunnerProcess) -> list[int]:
     return processes.descendants(runner.process.pid)
 
 
-@needs_gcc
+@needs("gcc")
 def test_a_context_is_held_until_the_engine_is_to_load(
     start_runner: StartRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -38,7 +36,7 @@ def test_a_context_is_held_until_the_engine_is_to_load(
     assert not is_alive(holder)
 
 
-@needs_gcc
+@needs("gcc")
 def test_a_context_goes_with_its_session(
     start_runner: StartRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -53,7 +51,7 @@ def test_a_context_goes_with_its_session(
     wait_until(lambda: not is_alive(holder), "the end of the context's holder")
 
 
-@needs_gcc
+@needs("gcc")
 @pytest.mark.parametrize(("fails", "reason"), [(True, "cuInit answered 100"), (False, "no CUDA driver here")])
 def test_no_context_says_why_and_the_session_goes_on(
     fails: bool, reason: str, start_runner: StartRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
