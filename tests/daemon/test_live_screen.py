@@ -5,53 +5,25 @@
 
 from __future__ import annotations
 
-import asyncio
-import functools
 import os
-import subprocess
-import sys
-import time
-import uuid
-from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from textual.widgets import DataTable, Static
 
-from lemctl.cli.watch.app import NO_SENSORS, SHRINKS_AFTER, Watch, _cells
+from lemctl.cli.watch.app import SHRINKS_AFTER, Watch, _cells
 from lemctl.cli.watch.question import Question
-from lemctl.clock import boot_id
-from lemctl.measure.readings import Sample
-from lemctl.store import samples
-from lemctl.store.database import Store
+from lemctl.cli.watch.traces import NO_SENSORS
+from lemctl.cli.watch.words import Words
 from lemctl.store.read_status import QueueLine
+from live_screen import on_a_thread, read_gpu, terminal, wait_until
 from needed import needs
 from night import Night, campaign_text
 
+#: Ages of readings that stay fresh for a minute, however slowly this machine puts a screen into a terminal.
+AHEAD = range(-60, 60)
 GOLDEN = Path(__file__).parents[1] / "golden" / "watch"
-GPU = "GPU-00000000-0000-0000-0000-000000000000"
-CEILING_S = 40.0
-
-
-def on_a_thread(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Run a test on an event loop and a thread of its own: a browser that another test drives keeps this thread's."""
-
-    @functools.wraps(test)
-    def run(**fixtures: Any) -> None:
-        with ThreadPoolExecutor(1) as pool:
-            pool.submit(lambda: asyncio.run(test(**fixtures))).result()
-
-    return run
-
-
-def wait_until(is_true: Callable[[], bool], what: str) -> None:
-    deadline_s = time.monotonic() + CEILING_S
-    while not is_true():
-        assert time.monotonic() < deadline_s, f"waited {CEILING_S:g} s for {what}"
-        time.sleep(0.1)
 
 
 @pytest.fixture
@@ -62,44 +34,12 @@ def night(tmp_path: Path) -> Iterator[Night]:
         yield night
 
 
-def read_gpu(night: Night, power_w: float) -> None:
-    reading = {"power_mw": power_w * 1e3, "temp_c": 41, "gpu_utilisation_pct": 97, "sm_clock_mhz": 1755}
-    now_ns = time.monotonic_ns()
-    rows = [Sample(GPU, "power", now_ns - age_s * 10**9, reading) for age_s in range(110, -1, -1)]
-    with Store.open(night.home, "write") as store:
-        with store.transaction() as tx:
-            devices = {GPU: samples.know_device(tx, GPU, {"name": "Model GPU"})}
-        samples.add_samples(store, devices, boot_id(), rows)
-
-
-@contextmanager
-def terminal(night: Night, columns: int, lines: int) -> Iterator[Callable[..., str]]:
-    """A tmux of its own with the live screen in it; gives what is on the screen, after keys if there are any."""
-    name = f"lem-{uuid.uuid4().hex[:8]}"
-    lemctl = str(Path(sys.executable).with_name("lemctl"))
-    environment = {**os.environ, **night.variables(), "TERM": "xterm-256color", "LANG": "C.UTF-8"}
-    tmux = ["tmux", "-u", "-L", name, "-f", "/dev/null"]
-    size = ["-x", str(columns), "-y", str(lines)]
-    subprocess.run([*tmux, "new-session", "-d", *size, f"{lemctl} status --watch"], env=environment, check=True)
-
-    def screen(*keys: str) -> str:
-        for key in keys:
-            subprocess.run([*tmux, "send-keys", key], check=False, capture_output=True)
-        shown = subprocess.run([*tmux, "capture-pane", "-p"], capture_output=True, text=True, check=False)
-        return "\n".join(line.rstrip() for line in shown.stdout.splitlines())
-
-    try:
-        yield screen
-    finally:
-        subprocess.run([*tmux, "kill-server"], check=False, capture_output=True)
-
-
 @pytest.mark.slow
 @pytest.mark.alone
 @needs("tmux")
 @pytest.mark.parametrize(("columns", "lines"), [(80, 24), (200, 60)])
 def test_the_screen_in_a_terminal_is_the_golden_one(night: Night, columns: int, lines: int) -> None:
-    read_gpu(night, 250.0)
+    read_gpu(night, 250.0, AHEAD)
     golden = GOLDEN / f"{columns}x{lines}.txt"
     if os.environ.get("LEM_UPDATE_GOLDEN"):
         with terminal(night, columns, lines) as screen:
@@ -175,8 +115,8 @@ async def test_the_screen_does_not_jump_with_every_phase_of_a_run(night: Night) 
         app._say_above("cooling" + "\n" * 8)
         for _ in range(SHRINKS_AFTER - 1):
             app._say_above("measuring")
-            assert app._said["#head"] == "measuring" + "\n" * 8
+            assert app.query_one("#head", Words).text == "measuring" + "\n" * 8
         app._say_above("measuring")
-        assert app._said["#head"] == "measuring"
+        assert app.query_one("#head", Words).text == "measuring"
     for status, state in (("Cooling", "under way"), ("Running", "under way"), ("Queued", "Queued")):
         assert _cells(QueueLine(7, "replay", {}, 1, status, None))[1] == state

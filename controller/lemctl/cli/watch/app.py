@@ -10,12 +10,15 @@ from typing import Any, ClassVar
 
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Container, VerticalScroll
-from textual.widgets import DataTable, Footer, Input, Sparkline, Static, TabbedContent, TabPane
+from textual.containers import VerticalScroll
+from textual.widgets import DataTable, Footer, Input, TabbedContent, TabPane
 
 from lemctl.cli.ask import ask_daemon
-from lemctl.cli.watch.picture import HISTORY_S, TRACES, History, Picture, Reader
+from lemctl.cli.watch.picture import Picture, Reader
 from lemctl.cli.watch.question import Question
+from lemctl.cli.watch.traces import Traces
+from lemctl.cli.watch.words import Words
+from lemctl.clock import Clock, SystemClock
 from lemctl.errors import LemctlError
 from lemctl.paths import Home
 from lemctl.report.figures import axes_line
@@ -29,7 +32,6 @@ LOOK_EVERY_S = 2.0
 #: The head shrinks when it was shorter for so many looks: a screen whose lines jump with every phase of a run cannot be
 #: read, and laying it out anew is most of what it costs.
 SHRINKS_AFTER = 30
-NO_SENSORS = "no GPU readings in the last two minutes"
 
 
 class Watch(App[None]):
@@ -50,33 +52,26 @@ class Watch(App[None]):
         Binding("escape", "close_filter", "", show=False),
     ]
 
-    def __init__(self, home: Home):
+    def __init__(self, home: Home, clock: Clock | None = None):
         super().__init__()
         self._home = home
-        self._reader = Reader(home)
+        self._reader = Reader(home, clock or SystemClock())
         self._picture: Picture | None = None
         self._queue: list[QueueLine] = []
-        self._gpu = 0
-        self._said: dict[str, str] = {}
         self._heights: deque[int] = deque(maxlen=SHRINKS_AFTER)
 
     def compose(self) -> ComposeResult:
         """The screen, from top to bottom."""
-        yield Static(id="head", markup=False)
-        with Container(id="traces"):
-            for name in TRACES:
-                with Container(classes="trace", id=f"trace-{list(TRACES).index(name)}"):
-                    yield Static(name, markup=False)
-                    yield Sparkline([], summary_function=max)
-            yield Static(NO_SENSORS, id="no-sensors", markup=False)
+        yield Words(id="head")
+        yield Traces()
         with TabbedContent():
             with TabPane("Queue", id="queue-tab"):
                 yield Input(placeholder="words that a run must have", id="filter")
                 yield DataTable(id="queue", cursor_type="row", zebra_stripes=True)
             with TabPane("Last runs", id="last-tab"), VerticalScroll():
-                yield Static(id="last", markup=False)
+                yield Words(id="last")
             with TabPane("Log", id="log-tab"), VerticalScroll(id="log-scroll"):
-                yield Static(id="log", markup=False)
+                yield Words(id="log")
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
@@ -100,10 +95,10 @@ class Watch(App[None]):
         self._say_above(headline(self._picture.status))
         shown = self.query_one(TabbedContent).active
         if shown == "last-tab":
-            self._say("#last", tail(self._picture.status))
+            self.query_one("#last", Words).say(tail(self._picture.status))
         elif shown == "log-tab":
-            self._say("#log", self._picture.log)
-        self._show_traces(list(self._picture.histories))
+            self.query_one("#log", Words).say(self._picture.log)
+        self.query_one(Traces).show(self._picture.histories, self._picture.at_ns)
         if self._picture.queue is not None:
             self._queue = list(self._picture.queue)
             self._show_queue()
@@ -112,36 +107,12 @@ class Watch(App[None]):
         """The head, as high as it was of late."""
         height = text.count("\n")
         self._heights.append(height)
-        self._say("#head", text + "\n" * (max(self._heights) - height))
-
-    def _say(self, selector: str, text: str) -> None:
-        """Put a text into its place; where everything lies is only worked out anew when its number of lines changes."""
-        before = self._said.get(selector)
-        if text != before:
-            self._said[selector] = text
-            is_longer = before is None or before.count("\n") != text.count("\n")
-            self.query_one(selector, Static).update(text, layout=is_longer)
+        self.query_one("#head", Words).say(text + "\n" * (max(self._heights) - height))
 
     def on_tabbed_content_tab_activated(self) -> None:
         """What was not shown was not kept up to date."""
         if self._picture is not None:
             self._look()
-
-    def _show_traces(self, histories: list[History]) -> None:
-        is_blind = not any(history.seconds for history in histories)
-        self.query_one("#traces").set_class(is_blind, "none")
-        self.query_one("#no-sensors").display = is_blind
-        for index, (name, (_, _, unit)) in enumerate(TRACES.items()):
-            box = self.query_one(f"#trace-{index}")
-            box.display = not is_blind
-            if is_blind:
-                continue
-            history = histories[self._gpu % len(histories)]
-            now = history.now(name)
-            told = "—" if now is None else f"{now:.0f} {unit}"
-            box.query_one(Static).update(f"{name:<12}{told}", layout=False)
-            # Held where nothing was told: a gap must not look like a fall to 0.
-            box.query_one(Sparkline).data = _held(list(history.values[name]))
 
     def _show_queue(self) -> None:
         words = self.query_one("#filter", Input).value.lower().split()
@@ -189,9 +160,7 @@ class Watch(App[None]):
 
     def action_next_gpu(self) -> None:
         """Show the next GPU's sensors."""
-        self._gpu += 1
-        if self._picture is not None:
-            self._show_traces(list(self._picture.histories))
+        self.query_one(Traces).show_next()
 
     def action_pause(self) -> None:
         """Pause the first campaign, or let it go on."""
@@ -258,16 +227,6 @@ def _cells(line: QueueLine) -> tuple[str, str, str, str]:
     # Which phase it is in stands above: a table of sixty lines is not drawn anew for that.
     state = "under way" if line.status in RUN_ACTIVE else line.status
     return str(line.run), state, what, str(line.cycle)
-
-
-def _held(values: list[float | None]) -> list[float]:
-    held: list[float] = []
-    for value in values[-HISTORY_S:]:
-        if value is not None:
-            held.append(value)
-        elif held:
-            held.append(held[-1])
-    return held
 
 
 def watch(home: Home) -> None:

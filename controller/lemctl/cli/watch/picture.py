@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from typing import Any
 
 from lemctl.cli.logs import parts_of
 from lemctl.cli.status_view import read_status
-from lemctl.clock import boot_id
+from lemctl.clock import Clock
 from lemctl.errors import NotFound
 from lemctl.paths import Home
 from lemctl.report.status import Status
@@ -59,6 +58,13 @@ class History:
                 told = [reading[key] * factor for reading in readings if reading.get(key) is not None]
                 self.values[name].append(sum(told) / len(told) if told else None)
 
+    def forget(self, before_ns: int) -> None:
+        """Drop the seconds that ended before a time."""
+        while self.seconds and (self.seconds[0] + 1) * NS_PER_S <= before_ns:
+            self.seconds.popleft()
+            for values in self.values.values():
+                values.popleft()
+
     def now(self, trace: str) -> float | None:
         """The newest value."""
         return self.values[trace][-1] if self.values[trace] else None
@@ -66,9 +72,10 @@ class History:
 
 @dataclass
 class Picture:
-    """One look. `queue` None: as at the look before."""
+    """One look, at the monotonic time `at_ns`. `queue` None: as at the look before."""
 
     status: Status
+    at_ns: int
     histories: Sequence[History]
     queue: Sequence[QueueLine] | None
     log: str
@@ -77,28 +84,30 @@ class Picture:
 class Reader:
     """Reads what is new. Owned by one thread."""
 
-    def __init__(self, home: Home):
+    def __init__(self, home: Home, clock: Clock):
         self._home = home
+        self._clock = clock
         self._store = Store.open(home, "read")
         self._histories: dict[int, History] = {}
         self._shown: tuple[int, int] | None = None
-        self._boot_id = boot_id()
 
     def look(self) -> Picture:
         """The state now. Raises what the store raises."""
         status = read_status(self._store, self._home)
-        return Picture(status, self._look_at_devices(), self._look_at_queue(status), self._log(status))
+        now_ns = self._clock.monotonic_ns()
+        return Picture(status, now_ns, self._look_at_devices(now_ns), self._look_at_queue(status), self._log(status))
 
     def close(self) -> None:
         """Give the database back."""
         self._store.close()
 
-    def _look_at_devices(self) -> list[History]:
-        connection = self._store.connection
-        since_ns = time.monotonic_ns() - HISTORY_S * NS_PER_S
+    def _look_at_devices(self, now_ns: int) -> list[History]:
+        connection, boot_id = self._store.connection, self._clock.boot()
+        since_ns = now_ns - HISTORY_S * NS_PER_S
         for device, name in devices(connection):
             history = self._histories.setdefault(device, History(device, name))
-            history.take(power_since(connection, device, self._boot_id, max(since_ns, history.seen_ns)))
+            history.take(power_since(connection, device, boot_id, max(since_ns, history.seen_ns)))
+            history.forget(since_ns)
         return list(self._histories.values())
 
     def _look_at_queue(self, status: Status) -> list[QueueLine] | None:

@@ -1,0 +1,91 @@
+"""What the live screen says of GPUs: of those that are read, of those that were, and which of several is shown."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from textual.widgets import Static
+
+from lemctl.cli.watch.app import Watch
+from lemctl.cli.watch.picture import HISTORY_S, Reader
+from lemctl.cli.watch.traces import NO_SENSORS
+from lemctl.clock import SimulatedClock, boot_id
+from live_screen import on_a_thread, read_gpu
+from night import Night, campaign_text
+
+A, B, C = (f"GPU-{digit * 8}-0000-0000-0000-0000{digit * 8}" for digit in "abc")
+
+
+@pytest.fixture
+def night(tmp_path: Path) -> Iterator[Night]:
+    """A campaign that waits for its daemon."""
+    with Night(tmp_path / "night") as night:
+        night.add(campaign_text())
+        yield night
+
+
+def clock_from_now() -> SimulatedClock:
+    return SimulatedClock(datetime.now(UTC), time.monotonic_ns(), boot_id())
+
+
+def of_the_gpu(app: Watch) -> str:
+    return str(app.query_one("#gpu", Static).render())
+
+
+def told(app: Watch, trace: int) -> str:
+    return str(app.query_one(f"#trace-{trace} Static", Static).render())
+
+
+def test_a_history_without_new_samples_runs_empty(night: Night) -> None:
+    read_gpu(night, 250.0)
+    clock = clock_from_now()
+    reader = Reader(night.home, clock)
+    (history,) = reader.look().histories
+    assert len(history.seconds) == 111
+    clock.advance(HISTORY_S - 50)
+    (history,) = reader.look().histories
+    assert 49 <= len(history.seconds) <= 51
+    assert {len(values) for values in history.values.values()} == {len(history.seconds)}
+    clock.advance(51)
+    (history,) = reader.look().histories
+    assert (len(history.seconds), history.now("power")) == (0, None)
+    reader.close()
+
+
+@on_a_thread
+async def test_sensors_that_died_are_told_with_their_age_and_leave_when_nothing_is_left(night: Night) -> None:
+    read_gpu(night, 250.0, range(111))
+    clock = clock_from_now()
+    app = Watch(night.home, clock)
+    async with app.run_test(size=(80, 24)):
+        assert "last read" not in of_the_gpu(app)
+        assert told(app, 0) == "power       250 W"
+        clock.advance(40)
+        app._look()
+        assert of_the_gpu(app).endswith(": last read 40 s ago")
+        assert told(app, 0) == "power       —"
+        clock.advance(81)
+        app._look()
+        said = app.query_one("#no-sensors", Static)
+        assert said.display
+        assert str(said.render()) == NO_SENSORS
+        assert not app.query_one("#gpu").display
+
+
+@on_a_thread
+async def test_the_key_for_the_next_gpu_passes_over_those_that_told_nothing_of_late(night: Night) -> None:
+    read_gpu(night, 100.0, gpu=A, facts={"name": "GPU of A"})
+    read_gpu(night, 200.0, range(200, 300), gpu=B, facts={"name": "GPU of B"})
+    read_gpu(night, 300.0, gpu=C, facts={"name": "GPU of C"})
+    app = Watch(night.home)
+    async with app.run_test(size=(80, 24)) as pilot:
+        seen = []
+        for _ in range(3):
+            seen.append((told(app, 0), of_the_gpu(app)))
+            await pilot.press("g")
+        assert [power for power, _ in seen] == ["power       100 W", "power       300 W", "power       100 W"]
+        assert ["GPU of A" in line for _, line in seen] == [True, False, True]
