@@ -179,6 +179,23 @@ def test_a_gpu_that_fails_in_mid_window_is_kept_out_until_a_person_resumes(
     night.audit()
 
 
+@pytest.mark.slow
+def test_a_gpu_lost_at_the_closing_baseline_is_kept_out_and_told(night: Night, host: NvmlStub) -> None:
+    more = MORE.format(baseline="1s") + "\nnotify: {urls_from: LEM_NOTIFY_NOWHERE, on: [gpu_lost]}"
+    text = campaign_text(more=more).replace("decode_ms_per_token: 1.0", "decode_ms_per_token: 20.0")
+    night.add(text)
+    night.begin()
+    night.wait_for(lambda: night.statuses() == ["Done"], "the run's end", 60)
+    host.gpu().lost = 1
+    night.wait_for(lambda: night.campaign() == "Finished", "the campaign's end", 60)
+    assert night.rows("SELECT uuid FROM devices WHERE quarantined_utc IS NOT NULL") == [(host.uuid(),)]
+    assert night.rows("SELECT title FROM outbox") == [("night has lost a GPU",)]
+    assert night.ask("resume", campaign="night").exit_code == 0
+    assert night.rows("SELECT uuid FROM devices WHERE quarantined_utc IS NOT NULL") == []
+    night.end()
+    night.audit()
+
+
 def test_without_a_gpu_the_gap_is_fixed_and_energy_is_absent_with_its_reason(tmp_path: Path) -> None:
     with Night(tmp_path / "night") as night:
         run(night, baseline="1s")

@@ -278,10 +278,24 @@ FAULTS: tuple[tuple[str, tuple[Row, ...]], ...] = (
             ),
             (
                 "a GPU lost, or a driver that hangs",
-                "`gpu_lost`; kept out and paused until a person resumes",
+                "`gpu_lost`; kept out, told and paused until a person resumes",
                 (
                     "tests/daemon/test_a_night_with_gpus.py::"
                     "test_a_gpu_that_fails_in_mid_window_is_kept_out_until_a_person_resumes",
+                    "tests/daemon/test_lost_gpus.py::"
+                    "test_no_death_of_the_daemon_parts_a_loss_from_its_pause_and_its_message",
+                ),
+            ),
+            (
+                "a GPU lost in a campaign's last run, or at its closing baseline",
+                "kept out and told; `resume` of any campaign, also a finished one, lets it in",
+                (
+                    "tests/daemon/test_lost_gpus.py::"
+                    "test_a_gpu_lost_in_the_last_run_is_told_and_a_finished_campaigns_resume_lets_it_in",
+                    "tests/daemon/test_lost_gpus.py::"
+                    "test_a_campaign_that_waits_for_a_kept_out_gpu_begins_at_once_when_it_is_resumed",
+                    "tests/daemon/test_a_night_with_gpus.py::"
+                    "test_a_gpu_lost_at_the_closing_baseline_is_kept_out_and_told",
                 ),
             ),
             (

@@ -65,7 +65,10 @@ def _seconds(text: str) -> float:
 
 
 def resume(name: NamedCampaign) -> int:
-    """Go on with a paused or stopped campaign."""
+    """Go on with a paused or stopped campaign.
+
+    Lets in again the GPUs that were kept out since they were lost, also where the campaign is not paused or has ended.
+    """
     return obeyed(home(), "resume", {"campaign": name})
 
 

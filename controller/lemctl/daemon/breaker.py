@@ -1,4 +1,5 @@
-"""What a run's end does to its campaign: a lost GPU or a row of equal failures pauses it, and `on_failure` may end it.
+"""What a run's end does to its campaign: a row of equal failures pauses it, and `on_failure` may end it. (A lost GPU
+has paused it by then: `gpu_loss`.)
 
 After the breaker one run goes first, as a probe: at the stated time or when a person resumes. Its success closes the
 breaker, any failure of its first attempt pauses the campaign again.
@@ -14,8 +15,6 @@ from lemctl.store import campaigns, moves, outbox, read_runs
 from lemctl.store.campaigns import Campaign
 from lemctl.store.database import Transaction
 from lemctl.store.status import CampaignCancelled, CampaignPaused
-
-GPU_LOST = CampaignPaused(reason="a GPU was lost: look after it, then resume")
 
 
 def breaker_trips(faults: Sequence[FaultKind | None], consecutive: int) -> FaultKind | None:
@@ -36,7 +35,7 @@ def judge_campaign(tx: Transaction, campaign: Campaign, clock: Clock) -> None:
     to = _verdict(tx, campaign, clock)
     if to is None:
         return
-    event: outbox.Event = "gpu_lost" if to == GPU_LOST else "breaker"
+    event: outbox.Event = "breaker"
     next_step = f"; `lemctl campaign resume {campaign.label}`"
     if isinstance(to, CampaignCancelled):
         event, next_step = "finished", ""
@@ -51,8 +50,6 @@ def judge_campaign(tx: Transaction, campaign: Campaign, clock: Clock) -> None:
 def _verdict(tx: Transaction, campaign: Campaign, clock: Clock) -> CampaignPaused | CampaignCancelled | None:
     consecutive: int = campaign.document["breaker"]["consecutive"]
     newest = read_runs.newest_faults(tx, campaign, consecutive)
-    if newest[:1] == ["gpu_lost"]:
-        return GPU_LOST
     probed = read_runs.probe_for(tx, campaign)
     if probed is not None and read_runs.probe_outcome(tx, campaign) == "failed":
         return _opened(campaign, f"breaker: the probe after {probed} failed, too", probed, clock)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from lemctl.cancel import Cancel
+from lemctl.daemon.gpu_loss import lose_gpus
 from lemctl.daemon.instruments import BaselineRecord, GateSpec, Tell
 from lemctl.daemon.lanes import Lane
 from lemctl.errors import CancelledByPerson, Interrupted, RunFailed
@@ -53,6 +54,7 @@ def close_campaign(last: QueuedRun, lane: Lane, cancel: Cancel) -> None:
     """End the engine, let the device cool, take B0, keep it with the last attempt. Nothing here fails a campaign."""
     lane.unloaded.pop(last.campaign.id, None)
     lane.end_session("ok", "the campaign's runs have ended")
+    lost: str | None = None
     try:
         gate = GateSpec(**last.campaign.document["gate"])
         gate = GateSpec("cool", COOLING_MAX_S, gate.gap_s) if gate.kind == "steady" else gate
@@ -62,7 +64,10 @@ def close_campaign(last: QueuedRun, lane: Lane, cancel: Cancel) -> None:
     except RunFailed as fault:
         record = BaselineRecord("B0", None, None, f"at the campaign's end: {fault.message}")
         lane.close(f"{fault.kind}: {fault.message}")
+        lost = fault.message if fault.kind == "gpu_lost" else None
     with lane.store.transaction() as tx:
+        if lost is not None:
+            lose_gpus(tx, last.campaign, lane.gpus, lost, lane.clock)
         sessions.add_closing_baseline(tx, last.id, record.power_w, record.uncertainty_w, record.reason, lane.clock)
         live.drop(tx, f"lane:{lane.name}")
 

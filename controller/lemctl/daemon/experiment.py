@@ -18,6 +18,7 @@ from lemctl.cancel import Cancel
 from lemctl.clock import ClockMark
 from lemctl.daemon.deep_idle import open_campaign
 from lemctl.daemon.disk import is_disk_full
+from lemctl.daemon.gpu_loss import lose_gpus
 from lemctl.daemon.instruments import (
     HOST_TAIL_S,
     BaselineKind,
@@ -49,7 +50,7 @@ from lemctl.errors import (
     PersonsMistake,
     RunFailed,
 )
-from lemctl.store import moves, read_runs, samples, sessions, works
+from lemctl.store import moves, read_runs, sessions, works
 from lemctl.store.campaigns import skip_cycles
 from lemctl.store.moves import Attempt
 from lemctl.store.queue import QueuedRun
@@ -330,7 +331,7 @@ def _end_failed(run: QueuedRun, lane: Lane, world: World, attempt: Attempt, faul
             judged.findings if judged else (),
         )
         if fault.kind == "gpu_lost":
-            samples.quarantine(tx, lane.gpus, fault.message, lane.clock)
+            lose_gpus(tx, run.campaign, lane.gpus, fault.message, lane.clock)
         if fate.skip_experiment:
             reason = f"cycle {run.cycle} failed twice with {fault.kind}: {fault.message}"
             skip_cycles(tx, run.campaign, run.experiment, Skipped(reason=reason, because="failure"), lane.clock)

@@ -98,16 +98,20 @@ def _pause_of(arguments: dict[str, Any], clock: Clock) -> CampaignPaused:
 
 
 def _resume(arguments: dict[str, Any], context: Context) -> Answer:
+    """Also lets in the GPUs that were kept out, whatever state the campaign is in."""
     tx = context.tx
     campaign = campaigns.find(tx, arguments["campaign"])
-    if campaign.status.kind in ("Waiting", "Active"):
-        return Answer(0, f"{campaign.label} is not paused")
-    if campaign.status.kind not in CAMPAIGN_OPEN:
-        ended = campaign.status.kind.lower()
-        return Answer(2, f"{campaign.label} is {ended}: `lemctl campaign retry {campaign.label}` tries runs again")
-    campaigns.reopen(tx, campaign, context.clock, "person")
-    samples.lift_quarantine(tx)
-    return Answer(0, f"{campaign.label} goes on, {campaigns.describe_left(tx, campaign)}")
+    kind = campaign.status.kind
+    if kind in ("Paused", "Stopped"):
+        campaigns.reopen(tx, campaign, context.clock, "person")
+    let_in = samples.lift_quarantine(tx)
+    again = f"; GPU {', '.join(let_in)} is let in again" if let_in else ""
+    if kind in ("Waiting", "Active"):
+        return Answer(0, f"{campaign.label} is not paused{again}")
+    if kind not in CAMPAIGN_OPEN:
+        retry = f"`lemctl campaign retry {campaign.label} --failed` tries its failed runs again"
+        return Answer(0 if let_in else 2, f"{campaign.label} is {kind.lower()}{again}: {retry}")
+    return Answer(0, f"{campaign.label} goes on, {campaigns.describe_left(tx, campaign)}{again}")
 
 
 def _stop(arguments: dict[str, Any], context: Context) -> Answer | None:

@@ -11,6 +11,7 @@ from lemctl.daemon.disk import Disk
 from lemctl.daemon.experiment import World
 from lemctl.daemon.gpu_choice import choose_gpus, gpus_here, refuse_too_few, used_gpus
 from lemctl.daemon.gpu_instruments import GpuInstruments, is_ours
+from lemctl.daemon.gpu_loss import refuse_kept_out
 from lemctl.daemon.instruments import NoSensors
 from lemctl.daemon.lanes import Lane, OpenSession
 from lemctl.engines.executor import Executor, LocalExecutor
@@ -71,7 +72,7 @@ class Host:
 
         Raises `Locked` when another daemon owns a device, `PreflightRefused` when one is not there or kept out.
         """
-        chosen = self._gpus(campaign.document["gpus"])
+        chosen = self._gpus(campaign)
         refuse_too_few([spec], chosen, self._why_no_gpu)
         gpus = used_gpus(spec, chosen)
         held = tuple(gpu for gpu in chosen if gpu not in gpus)
@@ -99,15 +100,13 @@ class Host:
                 raise
         return lane
 
-    def _gpus(self, wanted: list[int | str] | None) -> tuple[str, ...]:
-        """UUIDs of the GPUs for a campaign, none of them in quarantine."""
+    def _gpus(self, campaign: Campaign) -> tuple[str, ...]:
+        """UUIDs of the GPUs for a campaign, none of them kept out."""
+        wanted: list[int | str] | None = campaign.document["gpus"]
         if wanted == []:
             return ()
         chosen = choose_gpus(wanted, self._inventory(), self._why_no_gpu)
-        for gpu, reason in samples.quarantined(self._store.connection, chosen).items():
-            raise PreflightRefused(
-                f"GPU {gpu} is kept out since it failed ({reason}); `lemctl campaign resume` lets it in"
-            )
+        refuse_kept_out(self._store, campaign, chosen)
         return chosen
 
     def _inventory(self) -> list[GpuFacts]:

@@ -21,7 +21,7 @@ Event = Literal["finished", "breaker", "gpu_lost", "disk_low", "digest"]
 TITLES: dict[Event, str] = {
     "finished": "has finished",
     "breaker": "is paused after failures",
-    "gpu_lost": "is paused: a GPU was lost",
+    "gpu_lost": "has lost a GPU",
     "disk_low": "waits: the disk is full",
     "digest": "in the last day",
 }

@@ -52,11 +52,11 @@ def quarantine(tx: sqlite3.Connection, gpus: Sequence[str], reason: str, clock: 
         )
 
 
-def lift_quarantine(tx: sqlite3.Connection) -> int:
-    """A person says that the GPUs are well; how many were kept out."""
-    return tx.execute(
-        "UPDATE devices SET quarantined_utc = NULL, quarantine_reason = NULL WHERE quarantined_utc IS NOT NULL"
-    ).rowcount
+def lift_quarantine(tx: sqlite3.Connection) -> list[str]:
+    """A person says that the GPUs are well; UUIDs of those that were kept out."""
+    found = [row[0] for row in tx.execute("SELECT uuid FROM devices WHERE quarantined_utc IS NOT NULL ORDER BY id")]
+    tx.execute("UPDATE devices SET quarantined_utc = NULL, quarantine_reason = NULL")
+    return found
 
 
 def quarantined(connection: sqlite3.Connection, gpus: Sequence[str]) -> dict[str, str]:
