@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,13 +24,15 @@ _FILE = re.compile(r"/datasets/([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 @dataclass
 class Repository:
     """One data set: its files at each branch, and its card's head. `breaks_at`: the file whose
-    download ends half way."""
+    download ends half way. `token`: what a caller must show; one that shows another is told which, as a careless
+    server would."""
 
     files: dict[str, bytes]
     card: dict[str, Any] = field(default_factory=dict)
     converted: dict[str, bytes] = field(default_factory=dict)
     gated: bool = False
     breaks_at: str | None = None
+    token: str | None = None
 
     def branch(self, revision: str) -> tuple[str, dict[str, bytes]] | None:
         """(commit, files) of a branch or commit."""
@@ -49,11 +51,13 @@ def commit_of(files: dict[str, bytes]) -> str:
 
 @dataclass
 class Hub:
-    """What the server holds, and what it was asked: (method, path, Range)."""
+    """What the server holds, and what it was asked: (method, path, Range). `when_asked` is called with the path of
+    each request for a file, before the answer."""
 
     repositories: dict[str, Repository]
     asked: list[tuple[str, str, str | None]] = field(default_factory=list)
     endpoint: str = ""
+    when_asked: Callable[[str], None] = lambda path: None
 
     def paths(self, method: str = "GET") -> list[str]:
         """The paths of one method, in the order of asking."""
@@ -105,6 +109,8 @@ class _Handler(BaseHTTPRequestHandler):
         repository = self.served.repositories.get(name)
         if repository is None:
             self._refuse(404, "RepoNotFound")
+        elif self._shows_no_token(repository):
+            self._refuse(403, "", f"nothing here for {self.headers.get('Authorization')}")
         elif (branch := repository.branch(revision)) is None:
             self._refuse(404, "RevisionNotFound")
         else:
@@ -113,12 +119,16 @@ class _Handler(BaseHTTPRequestHandler):
             body = {"id": name, "sha": commit, "siblings": siblings, "cardData": repository.card, "private": False}
             self._send(json.dumps(body).encode(), {"Content-Type": "application/json"})
 
+    def _shows_no_token(self, repository: Repository) -> bool:
+        return repository.token is not None and self.headers.get("Authorization") != f"Bearer {repository.token}"
+
     def _file(self, name: str, revision: str, path: str) -> None:
+        self.served.when_asked(path)
         repository = self.served.repositories.get(name)
         branch = None if repository is None else repository.branch(revision)
         if repository is None or branch is None:
             self._refuse(404, "RepoNotFound")
-        elif repository.gated:
+        elif repository.gated or self._shows_no_token(repository):
             self._refuse(403, "GatedRepo")
         elif path not in branch[1]:
             self._refuse(404, "EntryNotFound")
@@ -142,9 +152,9 @@ class _Handler(BaseHTTPRequestHandler):
             if until is not None:
                 self.close_connection = True
 
-    def _refuse(self, status: int, code: str) -> None:
+    def _refuse(self, status: int, code: str, message: str = "") -> None:
         self.send_response(status)
         self.send_header("X-Error-Code", code)
-        self.send_header("X-Error-Message", code)
+        self.send_header("X-Error-Message", message or code)
         self.send_header("Content-Length", "0")
         self.end_headers()

@@ -1,4 +1,4 @@
-"""The `prefetch` service, the one container with a network, fetches a data set and reads its Parquet files."""
+"""The `prefetch` service, the one container with a network and a token, fetches a data set and reads its files."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from lemctl.settings import load_settings
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from canary import command_lines, files_with
 from hub_server import Hub, Repository, commit_of, serving
 
 pytestmark = [pytest.mark.docker, pytest.mark.engine]
@@ -32,6 +33,24 @@ workload: {dataset: "hub:org/set", prompts: 2, max_new_tokens: 4, select: {colum
 """
 MAKE = "import io, sys; import pyarrow as pa, pyarrow.parquet as pq; f = io.BytesIO(); pq.write_table(pa.table("
 MAKE += "{'question': [f'Why {n}?' for n in range(9)]}), f); sys.stdout.buffer.write(f.getvalue())"
+
+
+TOKEN = "canary-that-opens-the-hub"
+
+
+def containers_that_know(secret: str) -> dict[str, str]:
+    """Those of the engine whose description holds it: id, and the service of compose that it is."""
+    listed = _docker("ps", "-aq")
+    found = {}
+    for container in listed.split():
+        described = _docker("inspect", container)  # nothing of one that is gone meanwhile
+        if secret in described:
+            found[container] = json.loads(described)[0]["Config"]["Labels"]["com.docker.compose.service"]
+    return found
+
+
+def _docker(*words: str) -> str:
+    return subprocess.run(["docker", *words], capture_output=True, text=True, check=False, timeout=60).stdout
 
 
 @pytest.fixture
@@ -57,12 +76,25 @@ def test_a_hub_data_set_is_fetched_in_a_container(
         monkeypatch.delenv(name, raising=False)
     settings = load_settings(home=tmp_path / "home")
     good, wrong = (plan(loads(CAMPAIGN.replace("COLUMN", column))) for column in ("question", "ask"))
-    with serving(Hub({"org/set": Repository(files)}), bridge) as hub:
+    looks: list[tuple[list[str], list[str], dict[str, str]]] = []
+
+    def look(path: str) -> None:
+        looks.append((command_lines(), files_with(tmp_path, TOKEN), containers_that_know(TOKEN)))
+
+    with serving(Hub({"org/set": Repository(files, token=TOKEN)}, when_asked=look), bridge) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
         prefetch(good, settings, "docker", lambda _: None)
         with pytest.raises(PreflightRefused, match=r"no column ask with text \(it has question\)") as refused:
             prefetch(wrong, settings, "docker", lambda _: None)
     assert str(tmp_path / "home") in str(refused.value), "told by the host's names"
+    assert looks, "the hub was never asked for the file"
+    for commands, held, containers in looks:
+        assert [command for command in commands if TOKEN in command] == []
+        assert held == []
+        assert list(containers.values()) == ["prefetch"]
+    assert containers_that_know(TOKEN) == {}
+    assert files_with(tmp_path, TOKEN) == []
     located = locate(good.experiments[0].spec, settings)
     assert [json.loads(line)["text"][:4] for line in located.prompts.read_bytes().splitlines()] == ["Why "] * 2
     meta = json.loads(located.prompts.with_suffix(".meta.json").read_text())

@@ -377,6 +377,8 @@ FAULTS: tuple[tuple[str, tuple[Row, ...]], ...] = (
                 "is in no file, no process, no container but its own place",
                 (
                     f"{F}/test_canary.py::test_no_secret_is_in_the_state_folder_nor_with_any_process",
+                    f"{F}/test_canary.py::test_the_token_that_fetches_stays_with_the_process_that_fetches",
+                    f"{D}/test_hub_prefetch_docker.py::test_a_hub_data_set_is_fetched_in_a_container",
                     f"{D}/test_engine_faults.py::test_no_secret_reaches_a_container_or_a_command_line",
                 ),
             ),
