@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import vllm_sessions
 from runner_process import RunnerProcess
-from vllm_sessions import LENGTHS, error, open_session, outputs, run, spec_of
+from vllm_sessions import LENGTHS, begun_alike, error, open_session, outputs, run, spec_of
 
 from lem_runner.protocol import ModelRef, Warmup
 
@@ -228,3 +228,58 @@ def test_a_random_model_has_dummy_weights_and_ngrams_are_drafted(new_session: Ru
     assert all(len(record.token_ns or []) == 24 for record in requests)
     assert result.effective["reported"]["engine"]["speculative_config"]["num_speculative_tokens"] == 2
     assert result.gauges["draft_acceptance_rate"] is not None
+
+
+@pytest.mark.skipif(not vllm_sessions.HAS_FP8_CACHE, reason="on a CPU vLLM's fp8 cache needs AVX-512 or AMX")
+def test_an_fp8_cache_holds_four_times_the_positions_and_is_read_as_what_it_is(
+    new_session: RunnerProcess, session: RunnerProcess, small: Path, tmp_path: Path
+) -> None:
+    plain, exact = run(session, spec_of(tmp_path, small))
+    result, requests = run(new_session, spec_of(tmp_path, small, engine={"kv_cache_dtype": "fp8_e4m3"}))
+    told, of_plain = result.effective["reported"]["engine"], plain.effective["reported"]["engine"]
+    assert told["kv_cache_dtype"] == "fp8_e4m3"
+    assert told["num_gpu_blocks"] == 4 * of_plain["num_gpu_blocks"]
+    assert begun_alike(requests, exact) >= 0.5
+    assert outputs(requests) != outputs(exact)
+
+
+@pytest.mark.parametrize(
+    ("engine", "words"),
+    [
+        # The engine itself would take it, and read its bytes as something else.
+        ({"kv_cache_dtype": "nvfp4"}, "can be auto, fp8, fp8_e4m3, fp8_e5m2 on a CPU"),
+        ({"quantization": "fp8", "dtype": "bfloat16"}, "no kernel static_scaled_fp8_quant"),
+    ],
+    ids=["cache", "weights"],
+)
+def test_a_type_that_the_cpu_cannot_compute_in_is_refused_in_one_line(
+    new_session: RunnerProcess, small: Path, tmp_path: Path, engine: dict[str, Any], words: str
+) -> None:
+    said = error(new_session, spec_of(tmp_path, small, engine=engine))
+    assert said["kind"] == "bad_request", said
+    assert words in said["message"]
+    assert "\n" not in said["message"]
+
+
+def test_a_checkpoint_of_8_bits_is_served_and_told(
+    new_session: RunnerProcess, session: RunnerProcess, small: Path, tmp_path: Path
+) -> None:
+    _, exact = run(session, spec_of(tmp_path, small))
+    result, requests = run(new_session, spec_of(tmp_path, small.parent / "int8"))
+    assert result.effective["reported"]["engine"]["quantization"] == "compressed-tensors"
+    assert begun_alike(requests, exact) >= 0.5
+    assert outputs(requests) != outputs(exact)
+
+
+def test_a_model_that_drafts_for_itself_is_always_right_and_changes_no_text(
+    new_session: RunnerProcess, session: RunnerProcess, small: Path, tmp_path: Path
+) -> None:
+    _, exact = run(session, spec_of(tmp_path, small))
+    speculation = {"model": str(small), "num_speculative_tokens": 3}
+    result, requests = run(new_session, spec_of(tmp_path, small, engine={"speculative_config": speculation}))
+    told = result.effective["reported"]["engine"]["speculative_config"]
+    assert told == {"method": "draft_model", "num_speculative_tokens": 3}
+    assert result.gauges["draft_acceptance_rate"] == pytest.approx(1.0, abs=0.02)
+    assert outputs(requests) == outputs(exact)
+    # One token of the prompt's step, then three drafted ones and one more a step.
+    assert {len(set(record.token_ns or [])) for record in requests} <= {7, 8}

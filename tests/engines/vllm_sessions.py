@@ -13,6 +13,8 @@ from runner_process import RunnerProcess, make_spec
 from lem_runner.protocol import ModelRef, RunSpec, Warmup, WorkloadSpec
 from lem_runner.results import AttemptResult, RequestRecord
 
+#: vLLM's attention on a CPU reads a cache of 8 bits only with these.
+HAS_FP8_CACHE = any(flag in Path("/proc/cpuinfo").read_text() for flag in ("avx512f", "amx_tile"))
 #: Two starts of Python with torch in it, and a busy machine.
 CEILING_S = 280.0
 LENGTHS = [3, 9, 17, 5, 12, 7, 20, 4]
@@ -44,7 +46,8 @@ ENGINE: dict[str, Any] = {
 GREEDY = {"temperature": 0.0}
 _numbers = count()
 
-#: The model, and beside it a LoRA adapter in PEFT's format that changes what the attention asks for.
+#: The model, beside it a LoRA adapter in PEFT's format that changes what the attention asks for, and the model again
+#: with weights of 8 bits, one scale a row, as compressed-tensors stores them: activations are quantised as they come.
 MAKE_MODEL = """
 import json, sys, torch
 from pathlib import Path
@@ -68,11 +71,28 @@ for layer in range(shape["num_hidden_layers"]):
 save_file(tensors, adapter / "adapter_model.safetensors")
 (adapter / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": rank, "lora_alpha": rank,
     "target_modules": ["q_proj"], "bias": "none", "task_type": "CAUSAL_LM"}))
+small = folder.parent / "int8"
+tensors = {}
+for name, weight in model.state_dict().items():
+    if name.endswith("_proj.weight"):
+        scale = weight.abs().amax(dim=1, keepdim=True) / 127
+        tensors[f"{name}_scale"] = scale
+        weight = (weight / scale).round().to(torch.int8)
+    tensors[name] = weight
+model.generation_config.save_pretrained(small)
+save_file(tensors, small / "model.safetensors", metadata={"format": "pt"})
+bits = {"num_bits": 8, "type": "int", "symmetric": True}
+group = {"targets": ["Linear"], "weights": {**bits, "strategy": "channel", "dynamic": False},
+    "input_activations": {**bits, "strategy": "token", "dynamic": True}}
+scheme = {"quant_method": "compressed-tensors", "format": "int-quantized", "quantization_status": "compressed",
+    "ignore": ["lm_head"], "config_groups": {"group_0": group}}
+config = json.loads((folder / "config.json").read_text())
+(small / "config.json").write_text(json.dumps({**config, "quantization_config": scheme}))
 """
 
 
 def make_model(python: str, folder: Path) -> Path:
-    """The stored model; its adapter lies beside it as `adapter`."""
+    """The stored model; beside it its `adapter`, and `int8`: the same model quantised."""
     import json
 
     command = [python, "-c", MAKE_MODEL, str(folder), json.dumps(SHAPE)]
@@ -120,3 +140,10 @@ def error(runner: RunnerProcess, spec: RunSpec) -> dict[str, Any]:
 def outputs(records: list[RequestRecord]) -> dict[str, tuple[str | None, int, str]]:
     """What became of each prompt."""
     return {record.prompt_sha256: (record.output_sha256, record.tokens_out, record.stop) for record in records}
+
+
+def begun_alike(records: list[RequestRecord], others: list[RequestRecord]) -> float:
+    """Share of the prompts whose texts begin with the same token: by chance 1 of 256, of a coarser type most."""
+    ids = {record.prompt_sha256: record.output_ids for record in others}
+    same = [(record.output_ids or [])[:1] == (ids[record.prompt_sha256] or [])[:1] for record in records]
+    return sum(same) / len(same)

@@ -21,6 +21,10 @@ from lem_runner.failures import BadRequestError, EngineLostError
 _RAISED = re.compile(r"^(?:[A-Za-z_][\w.]*\.)?([A-Z]\w*(?:Error|Exception|Fault)): (.*)$", re.MULTILINE)
 #: What an engine raises about a request or a setting, beside Python's own ValueError.
 _REFUSALS = ("VLLMValidationError", "VLLMClientError", "ValidationError", "ValueError", "NotImplementedError")
+#: A kernel that was not compiled into this build, in torch's words: declared and left empty, or not there.
+_MISSING_KERNEL = re.compile(
+    r"_C\w*::(\w+)\(\) expected at most 0 argument|'_OpNamespace' '_C\w*' object has no attribute '(\w+)'"
+)
 #: What only tells that another process failed.
 _ECHOES = ("EngineDeadError", "RuntimeError: Engine core initialization failed", "RuntimeError: Worker failed")
 _READ_LIMIT_B = 1_000_000
@@ -45,11 +49,10 @@ class FaultLog:
             return EngineLostError("the kernel ended a process of the engine: cannot allocate memory")
         cause = self._first_cause()
         if cause is None:
-            return EngineLostError(f"the engine's process ended: {_line(error)}")
+            return EngineLostError(f"the engine's process ended: {_line(str(error) or type(error).__name__)}")
         name, text = cause
-        if name in _REFUSALS:
-            return EngineRefusedError(text)
-        return EngineLostError(f"{name}: {text}")
+        refusal = _refusal({name}, text)
+        return EngineLostError(f"{name}: {text}") if refusal is None else EngineRefusedError(refusal)
 
     def _first_cause(self) -> tuple[str, str] | None:
         """Class and text of the first error that is no echo of another."""
@@ -73,8 +76,9 @@ def translated() -> Iterator[None]:
     except BadRequestError:
         raise
     except Exception as error:
-        if {cls.__name__ for cls in type(error).__mro__} & set(_REFUSALS):
-            raise BadRequestError(_line(error)) from error
+        refusal = _refusal({cls.__name__ for cls in type(error).__mro__}, str(error))
+        if refusal is not None:
+            raise BadRequestError(refusal) from error
         raise
 
 
@@ -83,11 +87,20 @@ def is_end_of_engine(error: BaseException) -> bool:
     return type(error).__name__ == "EngineDeadError" or "Engine core initialization failed" in str(error)
 
 
-def _line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    # pydantic heads its list of complaints with a count.
-    is_headed = len(lines) > 1 and "validation error" in lines[0]
-    return " ".join(lines[:3]) if is_headed else lines[0] if lines else type(error).__name__
+def _refusal(names: set[str], text: str) -> str | None:
+    """What to tell of an error of these classes that is a refusal; None: it is none."""
+    if kernel := _MISSING_KERNEL.search(text):
+        return f"this build of vLLM has no kernel {kernel[1] or kernel[2]}, which what was asked needs"
+    return _line(text) if names & set(_REFUSALS) else None
+
+
+def _line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    # A head, with what it is about on the next lines: pydantic's count of complaints, a list of reasons.
+    is_headed = len(lines) > 1 and ("validation error" in lines[0] or lines[0].endswith(":"))
+    told = " ".join(lines[:3]) if is_headed else lines[0] if lines else "without a word"
+    # Behind each complaint pydantic repeats what it was given.
+    return told.partition(" [type=")[0]
 
 
 def _logging_config(path: Path) -> dict[str, Any]:

@@ -47,15 +47,31 @@ def prepare_environment(log_config: Path | None = None) -> None:
 
 
 def prepare_cpu(settings: Mapping[str, Any]) -> None:
-    """On a CPU: one process for the engine where one worker will do.
+    """On a CPU: a cache that it can read, and one process for the engine where one worker will do.
 
     vLLM puts the only worker of a CPU engine into a process of its own, which waits in a busy loop for its work: on two
     cores that costs a third of the tokens/s. Its switch for an engine in the caller's process also turns that off.
     """
     from vllm.platforms import current_platform
 
-    if current_platform.is_cpu() and all(settings.get(name, 1) == 1 for name in _PARALLEL):
+    if not current_platform.is_cpu():
+        return
+    _check_cpu_cache(settings.get("kv_cache_dtype", "auto"), settings.get("dtype"))
+    if all(settings.get(name, 1) == 1 for name in _PARALLEL):
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+
+
+def _check_cpu_cache(wanted: str, dtype: str | None) -> None:
+    """Refuse a KV cache of a type that the attention of a CPU cannot read. On a GPU vLLM chooses an attention that can;
+    on a CPU it goes on with the only one, which takes the bytes for something else."""
+    from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
+
+    known: list[str] = CPUAttentionBackend.supported_kv_cache_dtypes
+    # That of the model, by its name, is what `auto` means.
+    if wanted not in (*known, dtype):
+        raise BadRequestError(
+            f"engine parameter 'kv_cache_dtype': found {wanted!r}; it can be {', '.join(known)} on a CPU"
+        )
 
 
 def read_model(ref: ModelRef, scratch: Path) -> ModelFiles:

@@ -88,6 +88,33 @@ def test_refusals_are_bad_requests_and_nothing_else_is() -> None:
         raise KeyError("x")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "_C::static_scaled_fp8_quant() expected at most 0 argument(s) but received 4 argument(s). Declaration: ()",
+        "'_OpNamespace' '_C' object has no attribute 'static_scaled_fp8_quant'",
+    ],
+)
+def test_a_kernel_that_the_build_lacks_is_a_refusal(tmp_path: Path, text: str) -> None:
+    with pytest.raises(BadRequestError, match="no kernel static_scaled_fp8_quant"), translated():
+        raise RuntimeError(text)
+    lost = written(tmp_path, AttributeError(text)).lost(DEAD)
+    assert failure_of(lost, is_loading=False).kind == "bad_request"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("1 validation error for VllmConfig\n  Value error, no [type=value_error, input_value=X]\n  See", "error, no"),
+        ("Failed to find a kernel. Reasons:\nOne: not on a CPU", "Reasons: One: not on a CPU"),
+    ],
+)
+def test_a_refusal_is_told_with_its_reason_and_without_what_was_given(text: str, told: str) -> None:
+    with pytest.raises(BadRequestError) as refused, translated():
+        raise ValueError(text)
+    assert str(refused.value).endswith(told)
+
+
 def followed(outputs: list[Any], eos: frozenset[int] = frozenset()) -> Generated:
     class Llm:
         async def generate(self, prompt: Any, params: Any, name: str, lora_request: Any) -> AsyncIterator[Any]:
