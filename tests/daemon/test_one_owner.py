@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -105,6 +109,33 @@ def test_a_lock_is_not_followed_through_a_link_and_its_folder_is_named_when_unus
     assert (tmp_path / "elsewhere").read_text() == "precious"
     with pytest.raises(PreflightRefused, match="set LEM_LOCK_DIR"):
         take_lane_locks(tmp_path / "elsewhere", ("cpu",), "x")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="another user is needed")
+def test_another_user_of_the_host_shares_the_locks_whoever_made_their_folder() -> None:
+    with tempfile.TemporaryDirectory() as place:  # pytest's own folders are closed to others
+        Path(place).chmod(0o755)
+        folder = Path(place) / "locks"
+        umask = os.umask(0o077)
+        try:
+            (mine,) = take_lane_locks(folder, ("GPU-a",), "pid 1")
+        finally:
+            os.umask(umask)
+        program = f"""if True:
+            import os
+            from pathlib import Path
+            from lemctl.daemon.locks import take_lane_locks
+            from lemctl.errors import Locked
+            os.setgroups([]), os.setgid(65534), os.setuid(65534)
+            take_lane_locks(Path({str(folder)!r}), ("GPU-b",), "pid 2")
+            try:
+                take_lane_locks(Path({str(folder)!r}), ("GPU-a",), "pid 2")
+            except Locked as locked:
+                print(locked)
+        """
+        said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+        mine.release()
+    assert said.stdout.strip().endswith("GPU-a is held by pid 1"), said.stderr
 
 
 def test_a_lock_says_who_holds_it_and_is_free_when_given_back(tmp_path: Path) -> None:

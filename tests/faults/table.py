@@ -256,6 +256,14 @@ FAULTS: tuple[tuple[str, tuple[Row, ...]], ...] = (
                 ),
             ),
             (
+                "locks that another user of the host made",
+                "shared: their folder is for all, whatever the umask of whoever was first",
+                (
+                    "tests/daemon/test_one_owner.py::"
+                    "test_another_user_of_the_host_shares_the_locks_whoever_made_their_folder",
+                ),
+            ),
+            (
                 "a foreign process, before and during a run",
                 "waited for; `contaminated`",
                 (

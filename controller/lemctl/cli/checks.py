@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 import sys
@@ -167,13 +166,15 @@ def _daemon(settings: Settings) -> Check:
 
 
 def _lock_folder(settings: Settings) -> Check:
+    from lemctl.daemon.locks import make_lock_folder
+
     folder = settings.lock_dir
-    fix = "export LEM_LOCK_DIR=/a/folder/that/all/users/of/the/GPUs/share"
+    fix = f"chmod 1777 {folder}, as its owner, or export LEM_LOCK_DIR=/a/folder/that/all/users/of/the/GPUs/share"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_lock_folder(folder)
     except OSError as error:
         return Check("lock folder", False, f"{folder}: {error.strerror}", fix)
-    return Check("lock folder", os.access(folder, os.W_OK), str(folder), fix)
+    return Check("lock folder", True, str(folder), fix)
 
 
 def _outbox(settings: Settings) -> Check:

@@ -6,12 +6,16 @@ close-on-exec).
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
 from pathlib import Path
 
 from lemctl.errors import Locked, PreflightRefused
+
+#: As /tmp has it.
+LOCK_FOLDER_MODE = 0o1777
 
 
 class FileLock:
@@ -83,15 +87,23 @@ def holder_text(path: Path) -> str | None:
     return None
 
 
+def make_lock_folder(folder: Path) -> None:
+    """The folder of the GPUs' locks, for every user of the host whatever the umask: each makes and opens files in it,
+    and removes nobody else's. One that somebody else made is taken as it is. Raises `OSError`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if folder.stat().st_uid == os.getuid():
+        folder.chmod(LOCK_FOLDER_MODE)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+
+
 def take_lane_locks(folder: Path, names: tuple[str, ...], text: str) -> list[FileLock]:
     """Lock every GPU of a lane (or `cpu`), in one order so that two lanes cannot deadlock; all or none.
 
     Raises `Locked` with the holder, `PreflightRefused` when the folder cannot be used.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if folder.stat().st_uid == os.getuid():
-            folder.chmod(0o1777)
+        make_lock_folder(folder)
     except OSError as error:
         raise PreflightRefused(
             f"lock folder {folder}: {error.strerror}; set LEM_LOCK_DIR to a folder that all users share"

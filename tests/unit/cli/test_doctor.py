@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from pathlib import Path
 
 import pytest
 from build import Night
-from command_line import Lemctl
+from command_line import PLAN, Lemctl
 
 from lemctl.paths import Home
 
@@ -47,6 +49,20 @@ def test_too_little_disk_is_a_fault(lemctl: Lemctl, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("LEM_MIN_FREE_DISK_MB", "999999999")
     code, found = results(lemctl)
     assert (code, found["disk"]["result"]) == (4, "FAIL")
+
+
+@pytest.mark.parametrize("words", [("doctor",), ("campaign", "start", "night.yaml")])
+def test_the_first_look_at_the_lock_folder_locks_no_other_user_out(
+    lemctl: Lemctl, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "night.yaml").write_text(PLAN)
+    umask = os.umask(0o077)
+    try:
+        lemctl(*words)
+    finally:
+        os.umask(umask)
+    assert stat.S_IMODE((tmp_path / "locks").stat().st_mode) == 0o1777
 
 
 def test_an_interpreter_that_does_not_run_is_noted(
