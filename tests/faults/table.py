@@ -333,7 +333,12 @@ FAULTS: tuple[tuple[str, tuple[Row, ...]], ...] = (
             (
                 "daylight saving both ways",
                 "no run twice, none skipped",
-                (f"{F}/test_clock_trouble.py::test_daylight_saving_neither_runs_a_run_twice_nor_skips_one",),
+                (
+                    f"{F}/test_clock_trouble.py::test_daylight_saving_neither_runs_a_run_twice_nor_skips_one",
+                    f"{F}/test_clock_trouble.py::test_a_schedule_in_the_hour_that_changes_fires_once",
+                    "tests/daemon/test_alarm.py::"
+                    "test_across_a_change_of_clocks_no_due_time_is_skipped_and_none_begins_two",
+                ),
             ),
             (
                 "suspend",
