@@ -35,8 +35,9 @@ FAULTS: tuple[tuple[str, tuple[Row, ...]], ...] = (
             ),
             (
                 "a daemon that hangs",
-                "silent towards the service manager, which ends it and starts another",
+                "silent towards the service manager, which ends it and starts another; a `start` beside it exits 4",
                 (
+                    "tests/unit/cli/test_doctor_host.py::test_a_start_beside_a_daemon_that_hangs_exits_4",
                     f"{F}/test_under_systemd.py::"
                     "test_a_daemon_says_that_it_is_ready_alive_and_leaving_and_a_hung_one_says_nothing",
                     f"{F}/test_under_systemd.py::test_what_the_manager_does_to_a_hung_daemon_loses_nothing",

@@ -137,13 +137,13 @@ def _standing(added: Added) -> str:
 
 def _preflight(planned: Planned, settings: Settings, executor: str, file: str, prefetch: bool) -> None:
     from lemctl.cli.campaign_file import prefetch_words
-    from lemctl.cli.checks import refuse_unfit
+    from lemctl.cli.checks import Use, refuse_unfit
     from lemctl.cli.gpu_memory import check_memory
     from lemctl.engines.prefetch import missing
     from lemctl.errors import PreflightRefused
 
-    refuse_unfit(settings, executor)
-    _check_gpus(planned)
+    backends = dict.fromkeys(experiment.backend for experiment in planned.plan.experiments)
+    refuse_unfit(settings, Use(executor, tuple(backends), _gpus(planned, executor)))
     if notify := planned.plan.document.get("notify"):
         from lemctl.daemon.addresses import addresses_named
 
@@ -162,15 +162,20 @@ def _preflight(planned: Planned, settings: Settings, executor: str, file: str, p
         raise PreflightRefused(f"missing: {names}; next: " + " and ".join(f"`{mend}`" for mend in mends))
 
 
-def _check_gpus(planned: Planned) -> None:
-    """The GPUs named must be here, and enough for every experiment. Raises `PreflightRefused`."""
+def _gpus(planned: Planned, executor: str) -> tuple[str, ...]:
+    """UUIDs of the campaign's GPUs, asked for where they matter before its start: named, needed, or to be given to
+    containers. Raises `PreflightRefused` where one is not here, or they are too few for an experiment."""
     from lemctl.daemon.gpu_choice import choose_gpus, gpus_here, must_know_gpus, refuse_too_few
 
     specs = [experiment.spec for experiment in planned.plan.experiments]
     named = planned.plan.document["gpus"]
-    if named or must_know_gpus(specs):
-        here, why_none = gpus_here()
-        refuse_too_few(specs, choose_gpus(named, here, why_none), why_none)
+    is_for_containers = executor == "docker" and named is None
+    if not (named or must_know_gpus(specs) or is_for_containers):
+        return ()
+    here, why_none = gpus_here()
+    chosen = choose_gpus(named, here, why_none)
+    refuse_too_few(specs, chosen, why_none)
+    return chosen
 
 
 def _enqueue(

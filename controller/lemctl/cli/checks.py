@@ -7,10 +7,12 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from lemctl.cli import checks_engine, checks_gpu, checks_host
 from lemctl.cli.finding import Check
+from lemctl.engines.backends import BACKENDS
 from lemctl.errors import LemctlError, PreflightRefused
 from lemctl.lines import size
 from lemctl.paths import data_folder
@@ -21,31 +23,48 @@ OLDEST_PYTHON = (3, 11)
 Look = Callable[[], Check | Iterable[Check]]
 
 
+@dataclass(frozen=True)
+class Use:
+    """What has to work: the executor, backends by name, and GPUs by UUID."""
+
+    executor: str
+    backends: tuple[str, ...]
+    gpus: tuple[str, ...]
+
+
 def all_checks(settings: Settings, executor: str) -> list[Check]:
-    """Every check in order; `executor` is the one that must work."""
-    return _found(
-        [
-            _installation,
-            *_needed(settings, executor),
-            lambda: _database(settings),
-            lambda: _daemon(settings),
-            lambda: _outbox(settings),
-            checks_host.governor,
-            checks_host.timers,
-            *([checks_engine.images] if executor == "docker" else [checks_engine.interpreters]),
-            checks_engine.cautions,
-            lambda: checks_engine.models(settings),
-            lambda: checks_gpu.gpus(settings, executor),
-        ]
-    )
+    """Every check in order; `executor` is the one that must work, with whatever GPUs are here."""
+    from lemctl.daemon.gpu_choice import gpus_here
+
+    here, why_none = gpus_here()
+    # One engine is enough for a campaign, and the stand-in for engines asks nothing of a GPU.
+    engines = tuple(name for name in BACKENDS if name != "replay")
+    use = Use(executor, engines, tuple(facts.uuid for facts in here))
+    looks = [
+        _installation,
+        *_needed(settings, use),
+        lambda: _database(settings),
+        lambda: _outbox(settings),
+        checks_host.governor,
+        checks_host.timers,
+        checks_engine.images if executor == "docker" else checks_engine.interpreters,
+        checks_engine.cautions,
+        lambda: checks_engine.models(settings),
+        lambda: checks_gpu.gpus(here, why_none),
+    ]
+    return list(_found(looks))
 
 
-def refuse_unfit(settings: Settings, executor: str) -> None:
+def refuse_unfit(settings: Settings, use: Use) -> None:
     """Before a campaign begins: raise `PreflightRefused` with the remedy of the first needed thing that is missing.
 
-    What takes long, or is looked at by the daemon anyway (the database), is left to `doctor`.
+    What takes long, or is looked at by the daemon anyway (the database), is left to `doctor`; images, models and
+    prompts to `missing`.
     """
-    for check in _found(_needed(settings, executor)):
+    looks = _needed(settings, use)
+    if use.executor == "local":
+        looks.append(lambda: checks_engine.interpreters(use.backends, is_needed=True))
+    for check in _found(looks):
         if check.word == "FAIL":
             fix = f"; next: {check.fix}" if check.fix else ""
             refused = PreflightRefused(f"{check.name}: {check.detail}{fix}; `lemctl doctor` looks at everything")
@@ -53,25 +72,28 @@ def refuse_unfit(settings: Settings, executor: str) -> None:
             raise refused
 
 
-def _needed(settings: Settings, executor: str) -> list[Look]:
-    """Quick looks at what nothing can do without."""
-    return [
+def _needed(settings: Settings, use: Use) -> list[Look]:
+    """Looks at what `use` cannot do without, each of which may rely on those before it."""
+    looks: list[Look] = [
         _python,
         lambda: _state_folder(settings),
         lambda: _disk(settings),
+        lambda: _daemon(settings),
         lambda: _lock_folder(settings),
         checks_host.memory,
         checks_host.clock,
-        *([lambda: _engine_and_its_disk(settings)] if executor == "docker" else []),
     ]
+    if use.executor == "docker":
+        looks.append(lambda: _engine_and_its_disk(settings))
+        if use.gpus:
+            looks.append(lambda: checks_gpu.in_containers(settings, use.gpus, use.backends))
+    return looks
 
 
-def _found(looks: Iterable[Look]) -> list[Check]:
-    found: list[Check] = []
+def _found(looks: Iterable[Look]) -> Iterator[Check]:
     for look in looks:
         result = look()
-        found += [result] if isinstance(result, Check) else list(result)
-    return found
+        yield from [result] if isinstance(result, Check) else result
 
 
 def _python() -> Check:
@@ -161,7 +183,8 @@ def _daemon(settings: Settings) -> Check:
     except LemctlError as error:
         return Check("daemon", False, str(error), "see the database's line", is_needed=False)
     if state.health == "hung":
-        return Check("daemon", False, f"pid {state.pid} hangs", f"kill -9 {state.pid}; lemctl daemon start")
+        detail = f"pid {state.pid} hangs: it holds its lock, and was last heard {state.heartbeat_age_s:.0f} s ago"
+        return Check("daemon", False, detail, f"`kill -9 {state.pid}`, which loses nothing, and `lemctl daemon start`")
     return Check("daemon", True, f"{state.health}" + (f", pid {state.pid}" if state.pid else "; a campaign starts it"))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from lemctl.cli.finding import Check
 from lemctl.engines.backends import BACKENDS
@@ -45,20 +45,21 @@ def images() -> Iterator[Check]:
         yield Check(f"image {name}", not gaps, found, (gaps[0].fix or "") if gaps else "", is_needed=False)
 
 
-def interpreters() -> Iterator[Check]:
-    """The Pythons of the local executor, and whether they have their engine."""
-    for name, row in BACKENDS.items():
+def interpreters(backends: Iterable[str] = tuple(BACKENDS), is_needed: bool = False) -> Iterator[Check]:
+    """The Pythons of the local executor, and whether they have their engine. One is enough for a campaign."""
+    for name in backends:
+        row = BACKENDS[name]
         modules = ENGINE_MODULES.get(name, ())
         interpreter = row.local_interpreter
         absent = _absent_modules(interpreter, modules)
         variable = f"LEM_PYTHON_{name.upper()}"
         if absent is None:
             fix = f"export {variable}=/path/to/python"
-            yield Check(f"engine {name}", False, f"{interpreter} does not run", fix, is_needed=False)
+            yield Check(f"engine {name}", False, f"{interpreter} does not run", fix, is_needed)
             continue
         detail = interpreter + (f": no {', '.join(absent)}" if absent else "")
         fix = f"pip install 'lemctl[{name}]', or export {variable}=/path/to/a/python/with/it"
-        yield Check(f"engine {name}", not absent, detail, fix, is_needed=False)
+        yield Check(f"engine {name}", not absent, detail, fix, is_needed)
 
 
 def cautions() -> Iterator[Check]:

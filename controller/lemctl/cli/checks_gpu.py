@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lemctl.cli.finding import Check
 from lemctl.engines.backends import BACKENDS
 from lemctl.engines.prepared import missing_images
-from lemctl.measure.inventory import find_gpus, gpu_users
+from lemctl.measure.inventory import gpu_users
 from lemctl.measure.readings import GpuFacts, NvmlUnavailableError
 from lemctl.settings import Settings
 
@@ -18,17 +18,11 @@ TOOLKIT = ("nvidia-container-runtime-hook", "nvidia-container-runtime", "nvidia-
 CDI_FOLDERS = (Path("/etc/cdi"), Path("/var/run/cdi"))
 
 
-def gpus(settings: Settings, executor: str) -> Iterator[Check]:
-    """Every check of GPUs. Without one, campaigns run all the same, and energy is absent."""
-    try:
-        here = find_gpus()
-    except NvmlUnavailableError as error:
-        yield Check(
-            "GPU", False, f"no GPU: energy will be absent ({error})", "install the NVIDIA driver", is_needed=False
-        )
-        return
+def gpus(here: list[GpuFacts], why_none: str | None) -> Iterator[Check]:
+    """Every check of GPUs themselves. Without one, campaigns run all the same, and energy is absent."""
     if not here:
-        yield Check("GPU", False, "the driver finds none", "see `nvidia-smi`", is_needed=False)
+        detail = f"energy will be absent: {why_none}"
+        yield Check("GPU", False, detail, "install the NVIDIA driver; see `nvidia-smi`", is_needed=False)
         return
     yield Check("GPU", True, ", ".join(f"{facts.index}: {facts.name}" for facts in here))
     yield _driver(here)
@@ -37,9 +31,14 @@ def gpus(settings: Settings, executor: str) -> Iterator[Check]:
     yield _power_limit(here)
     yield _users(here)
     yield kernel_log()
-    if executor == "docker":
-        yield _toolkit()
-        yield from _in_container(settings, here)
+
+
+def in_containers(settings: Settings, uuids: Sequence[str], backends: Sequence[str]) -> Iterator[Check]:
+    """Whether containers get these GPUs: needed where a campaign's engines run in them."""
+    toolkit = _toolkit()
+    yield toolkit
+    if toolkit.is_ok:
+        yield from _in_container(settings, uuids, backends)
 
 
 def _driver(here: list[GpuFacts]) -> Check:
@@ -93,20 +92,31 @@ def kernel_log() -> Check:
 
 
 def _toolkit() -> Check:
+    """By its programs, by its description of the devices, or by the engine's own word."""
     found = [name for name in TOOLKIT if shutil.which(name)]
     found += [str(folder) for folder in CDI_FOLDERS if folder.is_dir() and any(folder.glob("*nvidia*"))]
-    fix = "install the NVIDIA Container Toolkit, then nvidia-ctk runtime configure; systemctl restart docker"
-    return Check("container toolkit", bool(found), ", ".join(found) or "not found", fix)
+    found = found or [f"runtime {name}" for name in _nvidia_runtimes()]
+    fix = "install the NVIDIA Container Toolkit, then `nvidia-ctk runtime configure` and `systemctl restart docker`"
+    return Check("container toolkit", bool(found), ", ".join(found) or "not found: containers get no GPU", fix)
 
 
-def _in_container(settings: Settings, here: list[GpuFacts]) -> Iterator[Check]:
+def _nvidia_runtimes() -> list[str]:
+    from lemctl.engines.containers import Containers
+    from lemctl.engines.errors import ContainerFault
+
+    try:
+        return [name for name in Containers().ping().runtimes if "nvidia" in name]
+    except ContainerFault:
+        return []  # said by the engine's own check
+
+
+def _in_container(settings: Settings, uuids: Sequence[str], backends: Sequence[str]) -> Iterator[Check]:
     """NVML in a container of the first image that is here."""
     from lemctl.engines.docker import probe_nvml
 
-    backend = next((row for row in BACKENDS.values() if row.name != "replay" and not missing_images([row.name])), None)
+    backend = next((BACKENDS[name] for name in backends if not missing_images([name])), None)
     if backend is None:
         return
-    trouble = probe_nvml(settings, backend, [facts.uuid for facts in here])
-    name = "NVML in a container"
-    fix = "nvidia-ctk runtime configure --runtime=docker; systemctl restart docker"
-    yield Check(name, trouble is None, trouble or f"works in {backend.image_ref}", fix)
+    trouble = probe_nvml(settings, backend, uuids)
+    fix = "`nvidia-ctk runtime configure --runtime=docker` and `systemctl restart docker`"
+    yield Check("NVML in a container", trouble is None, trouble or f"works in {backend.image_ref}", fix)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from lemctl.clock import SystemClock, boot_id
 from lemctl.daemon.locks import FileLock, holder_text
 from lemctl.daemon.log import ROTATE_B
-from lemctl.errors import CannotGoOn, DiskFull, LemctlError, Locked
+from lemctl.errors import CannotGoOn, DiskFull, LemctlError, Locked, PreflightRefused
 from lemctl.paths import Home
 from lemctl.redact import TOKEN_VARIABLES
 from lemctl.settings import Settings
@@ -42,7 +42,7 @@ def holder(home: Home) -> int | None:
 def spawn(settings: Settings, timeout_s: float = SPAWN_TIMEOUT_S) -> int:
     """Start a daemon, unless one runs, and wait for its first heartbeat; its process id.
 
-    Raises `LemctlError` with the end of its log when it does not come up.
+    Raises `LemctlError` with the end of its log when it does not come up, `PreflightRefused` when one is in its way.
     """
     home = settings.paths
     until = time.monotonic() + timeout_s
@@ -50,7 +50,10 @@ def spawn(settings: Settings, timeout_s: float = SPAWN_TIMEOUT_S) -> int:
         if _serves(home, pid):
             return pid
         if time.monotonic() > until:
-            raise LemctlError(f"the daemon {pid} neither serves nor ends for {timeout_s:.0f} s: look into {home.logs}")
+            raise PreflightRefused(
+                f"the daemon {pid} neither serves nor ends for {timeout_s:.0f} s: `kill -9 {pid}` loses nothing; look"
+                f" into {home.logs}"
+            )
         time.sleep(0.02)
     home.create()
     log = home.logs / "daemon.out"

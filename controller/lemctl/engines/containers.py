@@ -48,6 +48,7 @@ class DockerFacts:
     compose_version: str
     root_dir: Path | None
     live_restore: bool
+    runtimes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,8 @@ class Containers:
             if info.server_version is None:
                 raise EngineUnavailable("no Docker engine answers; start it, or use the local executor")
             compose = client.compose.version().split()[-1].removeprefix("v")
-        return DockerFacts(info.server_version, compose, info.docker_root_dir, bool(info.live_restore_enabled))
+        restores, runtimes = bool(info.live_restore_enabled), tuple(info.runtimes or ())
+        return DockerFacts(info.server_version, compose, info.docker_root_dir, restores, runtimes)
 
     def data_folder(self) -> Path | None:
         """Where the engine keeps images and containers; None where that is not a folder of this host."""

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from build import Night as Past
 from command_line import PLAN, Lemctl
 
-from lemctl.cli import checks_gpu, checks_host
+from lemctl.cli import checks, checks_gpu, checks_host
+from lemctl.clock import SystemClock, utc_text
+from lemctl.daemon.locks import FileLock
 from lemctl.paths import Home
+from lemctl.store import live
 from letterbox import letterbox
 from night import Night, campaign_text
 
@@ -133,6 +138,63 @@ def test_a_start_without_a_docker_engine_exits_4(
     said = lemctl("campaign", "start", str(file), "--executor", "docker")
     assert said.code == 4
     assert "docker" in said.err
+    assert not home.database.exists()
+
+
+@pytest.mark.parametrize(("more", "word"), [("", "container toolkit"), ("gpus: []\n", "missing")])
+def test_a_start_for_gpus_in_containers_without_the_toolkit_exits_4(
+    lemctl: Lemctl, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str, word: str
+) -> None:
+    """Where the campaign uses no GPU, nobody asks for it."""
+    for name, value in NvmlStub(tmp_path).host_environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(checks_gpu, "CDI_FOLDERS", (tmp_path / "cdi",))
+    monkeypatch.setattr(checks, "_engine_and_its_disk", lambda settings: [])
+    file = tmp_path / "campaign.yaml"
+    file.write_text(PLAN + more)
+    said = lemctl("campaign", "start", str(file), "--executor", "docker")
+    assert said.code == 4
+    assert said.err.startswith(f"lemctl: {word}: ")
+    assert ("install the NVIDIA Container Toolkit" in said.err) == (not more)
+    assert len(said.err.splitlines()) == 1
+    assert not home.database.exists()
+
+
+@pytest.mark.parametrize(("age_s", "word"), [(120, "daemon: pid 4711 hangs"), (1, "missing: ")])
+def test_a_start_beside_a_daemon_that_hangs_exits_4(
+    lived_in: Past, lemctl: Lemctl, home: Home, tmp_path: Path, age_s: float, word: str
+) -> None:
+    """It holds its lock, and its heart does not beat."""
+    heartbeat = SystemClock().utc() - timedelta(seconds=age_s)
+    with lived_in.store.transaction() as tx:
+        document = {"pid": 4711, "heartbeat_utc": utc_text(heartbeat), "state": "idle", "waits_for": None}
+        live.put(tx, "daemon", document, lived_in.clock)
+    file = tmp_path / "campaign.yaml"
+    file.write_text(PLAN)
+    lock = FileLock.take(home.daemon_lock, "4711")
+    try:
+        said = lemctl("campaign", "start", str(file))
+        code = lemctl("doctor").code
+    finally:
+        lock.release()
+    assert said.code == 4
+    assert said.err.startswith(f"lemctl: {word}")
+    assert ("`kill -9 4711`" in said.err) == (age_s > 30)
+    assert code == (4 if age_s > 30 else 0)
+    assert lived_in.store.connection.execute("SELECT 1 FROM campaigns WHERE name = 'night'").fetchall() == []
+
+
+def test_a_start_of_an_engine_whose_interpreter_does_not_run_exits_4(
+    lemctl: Lemctl, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LEM_PYTHON_REPLAY", str(tmp_path / "python"))
+    file = tmp_path / "campaign.yaml"
+    file.write_text(PLAN)
+    said = lemctl("campaign", "start", str(file))
+    assert said.code == 4
+    assert "engine replay: " in said.err
+    assert "export LEM_PYTHON_REPLAY=" in said.err
     assert not home.database.exists()
 
 
