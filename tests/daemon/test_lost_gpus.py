@@ -6,13 +6,14 @@ The daemon's own ticks on a clock that the test moves, with a lane whose device 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lemctl.daemon.gpu_loss import refuse_kept_out
-from lemctl.daemon.instruments import NoSensors
+from lemctl.daemon.instruments import MetersFailed, NoSensors
 from lemctl.daemon.lanes import Lane
 from lemctl.store import samples
 from lemctl.store.campaigns import Campaign
@@ -25,17 +26,25 @@ TOLD = "notify: {urls_from: LEM_NOTIFY_T, on: [finished, gpu_lost]}\nretry: {max
 class GpuHost(Host):
     """A host whose lane has one GPU, with locks and sensors left out."""
 
+    #: What the lane's meters are found to be, at its opening and at each look while no run is under way.
+    meters: MetersFailed | None = None
+    fails_at_opening = False
+
     def start(self) -> None:
         super().start()
+        self.opened_at_s: list[float] = []
         self.daemon.lane_for = self._lane_for
         self._lane: Lane | None = None
 
     def _lane_for(self, campaign: Campaign, spec: dict[str, Any]) -> Lane:
         refuse_kept_out(self.store, campaign, (GPU,))
         if self._lane is None or self._lane.closed:
+            self.opened_at_s.append(self.clock.monotonic_ns() / 1e9)
             with self.store.transaction() as tx:
                 samples.know_device(tx, GPU, {})
-            sensors = NoSensors("a test", self.clock.monotonic_ns)
+            if self.meters is not None and self.fails_at_opening:
+                raise self.meters
+            sensors = Meters(self)
             self._lane = Lane("gpu", (GPU,), self.store, self.clock, FaultyExecutor(self), sensors, "boot-1")
         return self._lane
 
@@ -50,6 +59,19 @@ class GpuHost(Host):
     def told(self) -> list[tuple[Any, ...]]:
         """Events and titles of what people are told."""
         return self.rows("SELECT event, title FROM outbox ORDER BY id")
+
+
+class Meters(NoSensors):
+    """Meters that fail when the host says so."""
+
+    def __init__(self, host: GpuHost):
+        super().__init__("a test", host.clock.monotonic_ns)
+        self._host = host
+
+    def obstacle(self) -> str | None:
+        if self._host.meters is not None:
+            raise self._host.meters
+        return None
 
 
 @pytest.fixture
@@ -132,3 +154,44 @@ def test_a_gpu_lost_while_a_person_pauses_is_told_all_the_same(host: GpuHost) ->
     assert host.told() == [("gpu_lost", "night has lost a GPU")]
     assert host.campaign().status.model_dump()["reason"] == "lunch"
     assert host.kept_out() != []
+
+
+@pytest.mark.parametrize("fails_at_opening", [True, False])
+def test_a_gpu_lost_between_runs_is_kept_out_and_told_once(host: GpuHost, fails_at_opening: bool) -> None:
+    host.add_named("night", 2)
+    host.until(lambda: len(host.outcomes()) == 1, "the first run")
+    if fails_at_opening:
+        assert host.daemon.lane is not None
+        host.daemon.lane.close("as if another lane had been due")
+    host.meters = MetersFailed("gpu_lost", "GPU-a is lost (power)", (GPU,))
+    host.fails_at_opening = fails_at_opening
+    host.tick(600)
+    assert host.outcomes() == [("ok", None)], "a run began without its GPU"
+    assert host.kept_out() == [(GPU, "GPU-a is lost (power)")]
+    assert host.campaign().status.model_dump()["reason"] == "a GPU was lost: look after it, then resume"
+    assert host.told() == [("gpu_lost", "night has lost a GPU")]
+    assert len(host.opened_at_s) == (2 if fails_at_opening else 1)
+
+    host.meters = None
+    assert host.ask("resume", campaign="night").text == f"night goes on, 1 run left; GPU {GPU} is let in again"
+    host.until(lambda: host.campaign().status.kind == "Finished", "the campaign's end")
+    assert host.statuses() == ["Done", "Done"]
+
+
+@pytest.mark.parametrize("fails_at_opening", [True, False])
+def test_meters_that_end_between_runs_are_tried_again_ever_more_rarely(host: GpuHost, fails_at_opening: bool) -> None:
+    host.meters = MetersFailed("infra", "the GPU sampler ended: code -9", (GPU,))
+    host.fails_at_opening = fails_at_opening
+    host.add_named("night", 1)
+    host.tick(1500)  # five minutes
+    gaps_s = [later - earlier for earlier, later in pairwise(host.opened_at_s)]
+    assert gaps_s == pytest.approx([5.0, 10.0, 20.0, 40.0, 60.0, 60.0, 60.0], abs=0.5)
+    assert str(host.daemon.waits_for).startswith("night: infra: the GPU sampler ended: code -9; tried again at ")
+    assert (host.outcomes(), host.kept_out(), host.told()) == ([], [], [])
+
+    host.ask("resume", campaign="night")
+    host.tick()
+    assert host.clock.monotonic_ns() / 1e9 - host.opened_at_s[-1] < 2.0, "a person's resume is not waited with"
+    host.meters = None
+    host.until(lambda: host.campaign().status.kind == "Finished", "the campaign's end, by itself", 400)
+    assert host.statuses() == ["Done"]

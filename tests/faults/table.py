@@ -308,6 +308,25 @@ FAULTS: tuple[tuple[str, tuple[Row, ...]], ...] = (
                 ),
             ),
             (
+                "a GPU lost between runs",
+                "as in a run: kept out, told once, paused until a person resumes",
+                (
+                    f"{F}/test_gpu_trouble.py::"
+                    "test_between_runs_a_dead_sampler_gets_a_successor_and_a_lost_gpu_is_kept_out",
+                    "tests/daemon/test_lost_gpus.py::test_a_gpu_lost_between_runs_is_kept_out_and_told_once",
+                ),
+            ),
+            (
+                "a sampler that ends between runs",
+                "another one after 5 s, then ever more rarely, up to once a minute",
+                (
+                    f"{F}/test_gpu_trouble.py::"
+                    "test_between_runs_a_dead_sampler_gets_a_successor_and_a_lost_gpu_is_kept_out",
+                    "tests/daemon/test_lost_gpus.py::"
+                    "test_meters_that_end_between_runs_are_tried_again_ever_more_rarely",
+                ),
+            ),
+            (
                 "Xid errors in the kernel's log",
                 "told with the failure; after some of them `gpu_lost`",
                 ("tests/unit/measure/test_xid.py::test_a_failure_is_told_with_its_xid_and_a_fatal_one_loses_the_gpu",),

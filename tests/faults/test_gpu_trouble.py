@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +52,55 @@ def test_a_run_waits_for_a_process_of_others_and_burns_no_retry(tmp_path: Path, 
             stranger.wait()
             host.gpu().set_processes()
         night.wait_campaign(ceiling_s=60)  # by itself
+        assert [outcome for outcome, *_ in night.attempts()] == ["ok"]
+        assert night.end() == 0
+        night.audit()
+
+
+def samplers_of(daemon_pid: int) -> list[int]:
+    """Process ids of the samplers that a daemon has."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == daemon_pid and b"lemctl.measure.sampler" in (folder / "cmdline").read_bytes():
+                found.append(int(folder.name))
+    return found
+
+
+@pytest.mark.slow
+def test_between_runs_a_dead_sampler_gets_a_successor_and_a_lost_gpu_is_kept_out(
+    tmp_path: Path, host: NvmlStub
+) -> None:
+    """A process of others keeps the first run from beginning: so there is a time between runs."""
+    more = GPU + "\nnotify: {urls_from: LEM_NOTIFY_NOWHERE, on: [gpu_lost]}"
+    with Night(tmp_path / "night", host.host_environment()) as night:
+        host.gpu().set_processes(1)
+        night.add(campaign_text(more=more))
+        daemon = night.begin()
+        night.wait_for(lambda: "other processes use the GPU" in night.waits_for(), "word of the stranger")
+        (sampler,) = samplers_of(daemon.pid)
+        os.kill(sampler, signal.SIGKILL)
+        died_s = time.monotonic()
+        night.wait_for(lambda: "the sampler ended with code -9" in night.waits_for(), "word of the sampler's end")
+        assert "; tried again at " in night.waits_for()
+        night.wait_for(lambda: "other processes use the GPU" in night.waits_for(), "another sampler")
+        assert time.monotonic() - died_s >= 5.0
+        assert samplers_of(daemon.pid) != [sampler]
+
+        host.gpu().lost = 1
+        night.wait_campaign("Paused")
+        ((kept_out, why),) = night.rows("SELECT uuid, quarantine_reason FROM devices WHERE quarantined_utc IS NOT NULL")
+        assert kept_out == host.uuid()
+        assert f"GPU {host.uuid()} is lost" in why
+        assert night.rows("SELECT event, title FROM outbox") == [("gpu_lost", "night has lost a GPU")]
+        assert night.attempts() == []
+        night.wait_for(lambda: samplers_of(daemon.pid) == [], "end of the sampler")
+
+        host.gpu().lost = 0
+        host.gpu().set_processes()
+        assert night.ask("resume", campaign="night").exit_code == 0
+        night.wait_campaign(ceiling_s=60)
         assert [outcome for outcome, *_ in night.attempts()] == ["ok"]
         assert night.end() == 0
         night.audit()

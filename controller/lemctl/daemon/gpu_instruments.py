@@ -226,9 +226,9 @@ class GpuInstruments:
         try:
             return call()
         except GpuLostError as lost:
-            raise MetersFailed("gpu_lost", str(lost)) from lost
+            raise MetersFailed("gpu_lost", str(lost), self.gpus) from lost
         except SamplerFailedError as failed:
-            raise MetersFailed("infra", f"the GPU sampler ended: {failed}") from failed
+            raise MetersFailed("infra", f"the GPU sampler ended: {failed}", self.gpus) from failed
 
 
 def _energies(seen: Observation) -> dict[Scope, Energy | Absent]:

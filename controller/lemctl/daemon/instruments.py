@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 
 from lem_runner.results import WindowRecord
 from lemctl.cancel import Cancel
-from lemctl.errors import RunFailed
+from lemctl.errors import FaultKind, RunFailed
 from lemctl.judge.measured import Absent, BaselineName, Energy, Quantity, Scope
 from lemctl.measure.baseline import Baseline, combine_baselines
 from lemctl.measure.energy import NoEnergy
@@ -68,7 +68,11 @@ class Watched:
 
 
 class MetersFailed(RunFailed):
-    """The meters of a lane are gone; it needs new ones before its next run."""
+    """The meters of a lane are gone; it needs new ones before its next run. `gpus` are UUIDs of those they read."""
+
+    def __init__(self, kind: FaultKind, message: str, gpus: tuple[str, ...]):
+        super().__init__(kind, message)
+        self.gpus = gpus
 
 
 class Instruments(Protocol):

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from lemctl import __version__
 from lemctl.cancel import Cancel
@@ -24,15 +24,14 @@ from lemctl.daemon.breaker import judge_campaign
 from lemctl.daemon.deep_idle import close_campaign, is_closing_due
 from lemctl.daemon.disk import Boundless, Disk
 from lemctl.daemon.experiment import World, run_experiment
-from lemctl.daemon.instruments import MetersFailed
 from lemctl.daemon.lanes import Lane
 from lemctl.daemon.obey import UnderWay, obey
+from lemctl.daemon.obstacles import LaneFor, Obstacles
 from lemctl.daemon.recovery import interrupt_all
 from lemctl.daemon.schedule import begin_what_is_due
 from lemctl.daemon.turn import next_turn
-from lemctl.errors import DiskFull, LemctlError, Locked, PersonsMistake, RunFailed
-from lemctl.store import campaigns, commands, live, outbox
-from lemctl.store.campaigns import Campaign
+from lemctl.errors import DiskFull, LemctlError
+from lemctl.store import campaigns, commands, live
 from lemctl.store.commands import Answer, AskedCommand
 from lemctl.store.database import Store
 from lemctl.store.queue import QueuedRun
@@ -50,8 +49,6 @@ LINGER_HELD_BACK_S = 30.0
 #: An alarm oversleeps where the clock was set or the host slept: so often it is looked without one.
 LOOK_AGAIN_S = 30.0
 
-#: Opens the lane that a campaign needs. Raises `LemctlError` where it cannot be had.
-LaneFor = Callable[[Campaign, dict[str, Any]], Lane]
 #: What a worker does with a run on its lane, until it is told to end.
 Task = Callable[[QueuedRun, Lane, Cancel], None]
 
@@ -127,8 +124,10 @@ class Daemon:
     _busy_ns: int = 0
     _looked_ns: int | None = None
     _told: tuple[str, str | None] = ("", None)
-    #: Campaigns whose people know that the disk is full.
-    _told_of_disk: set[int] = field(default_factory=set)
+    _obstacles: Obstacles = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._obstacles = Obstacles(self.store, self.clock, self.disk)
 
     def serve(self) -> None:
         """Tick until told to leave; then end what is under way, so that it goes back to the queue."""
@@ -187,6 +186,8 @@ class Daemon:
                     kept.append(replace(command, is_begun=True))
                 else:
                     commands.answer(tx, command.id, answer, self.clock)
+                    if command.verb == "resume":
+                        self._obstacles.hurry()
         self._open = kept
 
     def _under_way(self) -> UnderWay | None:
@@ -266,48 +267,16 @@ class Daemon:
             self.waits_for = turn.waits_for
             self._let_go(LINGER_S if turn.campaign is None else LINGER_HELD_BACK_S)
             return
-        self.waits_for = self._obstacle(turn.campaign, turn.run)
+        found = self._obstacles.find(turn.campaign, turn.run.spec, self.lane, self.lane_for)
+        self.lane, self.waits_for = found
         if self.waits_for is None:
             self._idle_since_ns = None
             self._begin(turn.run, self._experiment)
         else:
             self._let_go(LINGER_HELD_BACK_S)
 
-    def _obstacle(self, campaign: Campaign, run: QueuedRun) -> str | None:
-        """What keeps a run from starting now, in words; None when its lane is ready."""
-        try:
-            if (lack := self.disk.lack()) is not None:
-                return self._tell_of_disk(campaign, lack)
-            self.lane = self.lane_for(campaign, run.spec)
-            executor = self.lane.executor
-            if (obstacle := executor.obstacle()) is not None:
-                return obstacle
-            if (lack := self.disk.lack(executor.disks())) is not None:
-                return self._tell_of_disk(campaign, lack)
-            self._told_of_disk.clear()
-            return self.lane.instruments.obstacle()
-        except Locked as locked:
-            return f"the device of {campaign.label}: {locked}"
-        except MetersFailed as failed:  # new ones at the next look
-            if self.lane is not None:
-                self.lane.close(f"{failed.kind}: {failed.message}")
-                self.lane = None
-            return f"{campaign.label}: {failed}"
-        except (PersonsMistake, RunFailed) as refused:
-            return f"{campaign.label}: {refused}"
-
     def _experiment(self, run: QueuedRun, lane: Lane, cancel: Cancel) -> None:
         run_experiment(run, lane, self.world, cancel)
-
-    def _tell_of_disk(self, campaign: Campaign, lack: str) -> str:
-        if campaign.id not in self._told_of_disk:
-            with self.store.transaction() as tx:
-                body = (
-                    f"{lack}; it goes on by itself when there is room; {campaigns.describe(tx, campaign, self.clock)}"
-                )
-                outbox.tell(tx, campaign, "disk_low", body, self.clock)
-            self._told_of_disk.add(campaign.id)
-        return lack
 
     def _begin(self, run: QueuedRun, task: Task) -> None:
         assert self.lane is not None

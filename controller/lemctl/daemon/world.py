@@ -12,16 +12,15 @@ from lemctl.daemon.experiment import World
 from lemctl.daemon.gpu_choice import choose_gpus, gpus_here, refuse_too_few, used_gpus
 from lemctl.daemon.gpu_instruments import GpuInstruments, is_ours
 from lemctl.daemon.gpu_loss import refuse_kept_out
-from lemctl.daemon.instruments import NoSensors
+from lemctl.daemon.instruments import MetersFailed, NoSensors
 from lemctl.daemon.lanes import Lane, OpenSession
 from lemctl.engines.executor import Executor, LocalExecutor
 from lemctl.engines.prepared import locate, model_config
 from lemctl.engines.runner_copy import copy_runner
-from lemctl.errors import PreflightRefused, RunFailed
 from lemctl.measure.environment import describe_container, describe_host, describe_project
 from lemctl.measure.host import HostMeters
 from lemctl.measure.readings import GpuFacts, GpuLostError, NvmlUnavailableError, Sample
-from lemctl.measure.watch import SamplerProcess
+from lemctl.measure.watch import SamplerFailedError, SamplerProcess
 from lemctl.paths import runner_source
 from lemctl.settings import Settings
 from lemctl.store import samples, sessions
@@ -70,7 +69,8 @@ class Host:
         """The lane with the campaign's executor and those of its devices that the experiment `spec` uses; all of them
         are locked. One lane at a time: one measured run per host.
 
-        Raises `Locked` when another daemon owns a device, `PreflightRefused` when one is not there or kept out.
+        Raises `Locked` when another daemon owns a device, `PreflightRefused` when one is not there or kept out,
+        `MetersFailed` when its meters do not start.
         """
         chosen = self._gpus(campaign)
         refuse_too_few([spec], chosen, self._why_no_gpu)
@@ -129,10 +129,10 @@ class Host:
         sampler = SamplerProcess(lane.gpus, watched=watched, sink=keep, owns=owns)
         try:
             sampler.start()
-        except NvmlUnavailableError as error:
-            raise PreflightRefused(f"the GPU sampler does not start: {error}") from error
-        except GpuLostError as error:
-            raise RunFailed("gpu_lost", str(error)) from error
+        except (NvmlUnavailableError, GpuLostError) as error:  # the inventory has them: they were there
+            raise MetersFailed("gpu_lost", str(error), lane.gpus) from error
+        except SamplerFailedError as error:
+            raise MetersFailed("infra", f"the GPU sampler does not start: {error}", lane.gpus) from error
         return GpuInstruments(sampler, lane.gpus, watched, self._clock, floors_b=self._memory_floors_b)
 
     def _executor(self, name: str) -> Executor:

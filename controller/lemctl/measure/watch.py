@@ -104,7 +104,8 @@ class SamplerProcess:
     def start(self) -> Mapping[str, GpuFacts]:
         """Start the child and wait for its greeting: the facts by GPU.
 
-        Raises NvmlUnavailableError without a driver, GpuLostError where a GPU is not there or a call hangs.
+        Raises NvmlUnavailableError without a driver, GpuLostError where a GPU is not there or a call hangs,
+        SamplerFailedError where the child cannot be started or ends at once.
         """
         told = {
             "gpus": self._gpus,
@@ -115,13 +116,16 @@ class SamplerProcess:
                 "slow": self.settings.slow_s,
             },
         }
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "lemctl.measure.sampler", json.dumps(told)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            env=self._environment,
-        )
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "lemctl.measure.sampler", json.dumps(told)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._stderr,
+                env=self._environment,
+            )
+        except OSError as error:
+            raise SamplerFailedError(str(error)) from error
         self._thread = threading.Thread(target=self._read, name="sampler", daemon=True)
         self._thread.start()
         with self._news:
