@@ -15,9 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lemctl.clock import boot_id
+from lemctl.clock import SystemClock, boot_id, utc_text
+from lemctl.daemon.locks import FileLock
 from lemctl.measure.readings import Sample
-from lemctl.store import samples
+from lemctl.paths import Home
+from lemctl.store import live, samples
 from lemctl.store.database import Store
 from night import Night
 
@@ -61,6 +63,21 @@ def read_gpu(
             devices = {gpu: samples.know_device(tx, gpu, {"name": "Model GPU", "index": 0, **(facts or {})})}
         samples.add_samples(store, devices, boot_id(), rows)
     return devices[gpu]
+
+
+@contextmanager
+def said_by_a_daemon(home: Home, **lanes: dict[str, Any]) -> Iterator[None]:
+    """For screens that must be the same each time: this process holds the daemon's lock, and said this of its lanes."""
+    clock = SystemClock()
+    lock = FileLock.take(home.daemon_lock, str(os.getpid()))
+    try:
+        with Store.open(home, "write") as store, store.transaction() as tx:
+            live.put(tx, "daemon", {"heartbeat_utc": utc_text(clock.utc()), "pid": os.getpid()}, clock)
+            for lane, document in lanes.items():
+                live.put(tx, f"lane:{lane}", document, clock)
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager

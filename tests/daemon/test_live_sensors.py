@@ -8,13 +8,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from textual.widgets import Static
+from textual.widgets import DataTable, Sparkline, Static
 
 from lemctl.cli.watch.app import Watch
 from lemctl.cli.watch.picture import HISTORY_S, Reader
 from lemctl.cli.watch.traces import NO_SENSORS
+from lemctl.cli.watch.words import Words
 from lemctl.clock import SimulatedClock, boot_id
-from live_screen import on_a_thread, read_gpu
+from live_screen import on_a_thread, read_gpu, said_by_a_daemon
 from night import Night, campaign_text
 
 A, B, C = (f"GPU-{digit * 8}-0000-0000-0000-0000{digit * 8}" for digit in "abc")
@@ -89,3 +90,39 @@ async def test_the_key_for_the_next_gpu_passes_over_those_that_told_nothing_of_l
             await pilot.press("g")
         assert [power for power, _ in seen] == ["power       100 W", "power       300 W", "power       100 W"]
         assert ["GPU of A" in line for _, line in seen] == [True, False, True]
+
+
+@on_a_thread
+async def test_the_gpu_that_is_shown_is_named_with_what_cools_and_what_slows_it(night: Night) -> None:
+    for index, (gpu, reasons) in enumerate([(A, 0x0), (B, 0x4 | 0x20 | 0x80)]):
+        read_gpu(night, 100.0, gpu=gpu, facts={"name": "NVIDIA H100 80GB HBM3", "index": index}, event_reasons=reasons)
+    lane = {"run": None, "phase": "cooling", "since_mono_ns": time.monotonic_ns() - 60 * 10**9}
+    with said_by_a_daemon(night.home, gpu=lane | {"gpus": [A], "cooling_to_c": {A: 37.0}}):
+        app = Watch(night.home)
+        async with app.run_test(size=(80, 24)) as pilot:
+            lines = []
+            for _ in range(2):
+                lines.append(of_the_gpu(app))
+                await pilot.press("g")
+            height = app.query_one("#gpu").size.height
+    assert lines == [
+        "GPU 0 NVIDIA H100 80GB HBM3 (aaaaaaaa): cooling from 41 C to 37 C, not throttled",
+        "GPU 1 NVIDIA H100 80GB HBM3 (bbbbbbbb): THROTTLED (software thermal, power brake)",
+    ]
+    assert height == 1
+
+
+@on_a_thread
+async def test_what_has_not_changed_is_not_drawn_again(night: Night, monkeypatch: pytest.MonkeyPatch) -> None:
+    read_gpu(night, 100.0)
+    app = Watch(night.home, clock_from_now())
+    async with app.run_test(size=(80, 24)) as pilot:
+        app._look()
+        await pilot.pause()
+        drawn: list[str] = []
+        for kind in (Static, Sparkline, DataTable):
+            monkeypatch.setattr(kind, "refresh", lambda widget, *_, **__: drawn.append(str(widget)))
+        app._look()
+        assert drawn == []
+        app.query_one("#gpu", Words).say("another")
+        assert len(drawn) == 1

@@ -87,13 +87,15 @@ def _next_run(store: Store, first: CampaignRow | None, now_s: float) -> QueueLin
 def gpus_now(store: Store, topics: dict[str, dict[str, Any]]) -> list[GpuNow]:
     """What the sensors of this host's GPUs said last, read from the database: NVML is not touched."""
     connection, boot, now_ns = store.connection, boot_id(), time.monotonic_ns()
-    closed = [body["since_mono_ns"] for body in topics.values() if body.get("phase") == "cooling"]
+    cooling = _cooling(topics)
     found = []
     for one in latest_readings(connection, boot):
         told = one.reading
+        closed_ns, to_c = cooling.get(one.gpu, (None, None))
         power_mw = told.get("power_mw")
         found.append(
             GpuNow(
+                uuid=one.gpu,
                 name=one.name,
                 age_s=(now_ns - one.t_ns) / 1e9,
                 power_w=None if power_mw is None else power_mw / 1e3,
@@ -101,10 +103,30 @@ def gpus_now(store: Store, topics: dict[str, dict[str, Any]]) -> list[GpuNow]:
                 busy_pct=told.get("gpu_utilisation_pct"),
                 sm_clock_mhz=told.get("sm_clock_mhz"),
                 held=_held(one),
-                cooling_from_c=temp_c_at(connection, one.gpu, boot, closed[0]) if closed else None,
+                cooling_from_c=None if closed_ns is None else temp_c_at(connection, one.gpu, boot, closed_ns),
+                cooling_to_c=to_c,
+                slowed_by=_slowed_by(one),
             )
         )
     return found
+
+
+def _cooling(topics: dict[str, dict[str, Any]]) -> dict[str, tuple[int, float | None]]:
+    """GPUs that a gate keeps waiting -> (since when, in monotonic ns; down to which C, where that is known)."""
+    found = {}
+    for body in topics.values():
+        targets_c = body.get("cooling_to_c") or {}
+        gpus = body.get("gpus", ()) if body.get("phase") == "cooling" else targets_c
+        found.update({gpu: (body["since_mono_ns"], targets_c.get(gpu)) for gpu in gpus})
+    return found
+
+
+def _slowed_by(one: LatestReading) -> tuple[str, ...]:
+    if not one.is_throttled:
+        return ()
+    from lemctl.measure.throttling import slowed_by
+
+    return slowed_by(one.reading["event_reasons"])
 
 
 def _held(one: LatestReading) -> Literal["at its power cap", "THROTTLED", "throttling not told"] | None:

@@ -6,7 +6,7 @@ its power is higher by leakage, which is no drift.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import replace
 
 from lemctl.cancel import Cancel
@@ -85,17 +85,19 @@ def _take(run: QueuedRun, lane: Lane, cancel: Cancel, gate: GateSpec | None, tel
     return record
 
 
-def _teller(last: QueuedRun, lane: Lane) -> Callable[[str], None]:
+def _teller(last: QueuedRun, lane: Lane) -> Tell:
     began_ns = lane.clock.monotonic_ns()
 
-    def tell(waits_for: str) -> None:
+    def tell(waits_for: str, cooling_to_c: Mapping[str, float] | None = None) -> None:
         document = {
             "campaign": last.campaign.label,
             "run": last.id,
             "experiment": last.experiment,
             "cycle": last.cycle,
             "phase": "closing",
+            "gpus": list(lane.gpus),
             "waits_for": waits_for,
+            "cooling_to_c": dict(cooling_to_c or {}),
             "since_mono_ns": began_ns,
         }
         with lane.store.transaction() as tx:

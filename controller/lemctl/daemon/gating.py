@@ -45,7 +45,7 @@ def wait_at_gate(
         if waited_s - told_s >= TELL_EVERY_S:
             told_s = waited_s
             left = "" if wait.remaining_s is None else f", about {wait.remaining_s:.0f} s more"
-            tell(f"{wait.reason} ({waited_s:.0f} s so far{left})")
+            tell(f"{wait.reason} ({waited_s:.0f} s so far{left})", wait.targets_c)
 
     settings = GateSettings(kind=spec.kind, max_s=spec.max_s, gap_s=spec.gap_s)
     try:

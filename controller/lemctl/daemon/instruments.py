@@ -19,9 +19,16 @@ from lemctl.measure.host import HostEnergy, HostMeters
 from lemctl.thermal.gate import StartState
 
 BaselineKind = Literal["B0", "B1", "B2_before", "B2_after"]
-Tell = Callable[[str], None]
 #: Waits with the engine loaded, the session's watchdogs on.
 Idle = Callable[[float], None]
+
+
+class Tell(Protocol):
+    """Who passes on to `status` what is waited for."""
+
+    def __call__(self, text: str, cooling_to_c: Mapping[str, float] | None = None, /) -> None:
+        """In words; of GPUs that cool, by UUID, down to which temperature where that is known."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from lem_runner.protocol import Event
@@ -42,7 +43,9 @@ class Tale:
             "experiment": run.experiment,
             "cycle": run.cycle,
             "attempt": attempt.id,
+            "gpus": list(lane.gpus),
             "waits_for": None,
+            "cooling_to_c": {},
             "batches": 0,
             "tokens_out": 0,
         }
@@ -53,12 +56,12 @@ class Tale:
         self._phase = name
         if self._timeline[-1][0] != name:
             self._timeline.append((name, self._since_ns))
-        self._live["waits_for"] = None
+        self._live |= {"waits_for": None, "cooling_to_c": {}}
         self._tell()
 
-    def waits_for(self, text: str) -> None:
-        """What the current phase waits for, in words."""
-        self._live["waits_for"] = text
+    def waits_for(self, text: str, cooling_to_c: Mapping[str, float] | None = None) -> None:
+        """What the current phase waits for, in words; GPU -> the temperature down to which it cools."""
+        self._live |= {"waits_for": text, "cooling_to_c": dict(cooling_to_c or {})}
         self._tell()
 
     def engine(self, opened: OpenSession) -> None:

@@ -16,6 +16,7 @@ SW_THERMAL = 0x20
 HW_THERMAL = 0x40
 POWER_BRAKE = 0x80
 _NAMES = {HW_SLOWDOWN: "hardware slowdown", SW_THERMAL: "software thermal", HW_THERMAL: "hardware thermal"}
+_BRAKE = "power brake"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,12 @@ def find_throttling(times_ns: Sequence[int], samples: Sequence[GpuSample]) -> Th
         power_brake_share=_bit_share(bits, POWER_BRAKE),
         reasons=tuple(name for bit, name in _NAMES.items() if any(value & bit for value in slowed)),
     )
+
+
+def slowed_by(event_reasons: int) -> tuple[str, ...]:
+    """What slows a GPU down at the moment of one reading, in words; the power cap, being normal, is none of it."""
+    names = [name for bit, name in _NAMES.items() if event_reasons & bit]
+    return (*names, _BRAKE) if event_reasons & POWER_BRAKE else tuple(names)
 
 
 def _is_thermal(value: int) -> bool:

@@ -90,8 +90,10 @@ class Scheduled:
 @dataclass(frozen=True)
 class GpuNow:
     """What a GPU's sensors said last, None where one said nothing. `cooling_from_c` is the temperature at which the
-    gate closed, while it is closed; `held` says what slows the GPU down."""
+    gate closed, while it is closed, `cooling_to_c` the one at which it opens, where that is known; `held` says whether
+    something slows the GPU down, `slowed_by` what."""
 
+    uuid: str
     name: str
     age_s: float
     power_w: float | None
@@ -100,6 +102,22 @@ class GpuNow:
     sm_clock_mhz: float | None
     held: Literal["at its power cap", "THROTTLED", "throttling not told"] | None
     cooling_from_c: float | None
+    cooling_to_c: float | None = None
+    slowed_by: Sequence[str] = ()
+
+    @property
+    def cooling(self) -> str | None:
+        """`cooling from 74 C to 37 C` as far as that is known, None while nothing makes it wait."""
+        parts = [
+            None if self.cooling_from_c is None else f" from {self.cooling_from_c:.0f} C",
+            None if self.cooling_to_c is None else f" to {self.cooling_to_c:.0f} C",
+        ]
+        return f"cooling{''.join(part for part in parts if part)}" if any(parts) else None
+
+    @property
+    def limits(self) -> str:
+        """What holds it back, with the reasons of a throttling."""
+        return (self.held or "not throttled") + (f" ({', '.join(self.slowed_by)})" if self.slowed_by else "")
 
 
 @dataclass(frozen=True)
@@ -163,6 +181,8 @@ def _lines(status: Status, has_bar: bool) -> Iterator[str]:
     yield from _head(status, has_bar)
     for gpu in status.gpus:
         yield _row("gpu", _gpu(gpu))
+        if gpu.slowed_by and gpu.age_s <= STALE_S:
+            yield _row("", f"throttled: {', '.join(gpu.slowed_by)}")
     yield from _tail(status)
 
 
@@ -199,7 +219,7 @@ def _tail(status: Status) -> Iterator[str]:
 def _gpu(gpu: GpuNow) -> str:
     if gpu.age_s > STALE_S:
         return f"{gpu.name}: last read {duration(gpu.age_s)} ago"
-    cooled = "" if gpu.cooling_from_c is None else f" (cooling from {gpu.cooling_from_c:.0f} C)"
+    cooled = f" ({gpu.cooling})" if gpu.cooling else ""
     parts = [
         None if gpu.power_w is None else f"{gpu.power_w:.0f} W",
         None if gpu.temp_c is None else f"{gpu.temp_c:.0f} C{cooled}",

@@ -104,10 +104,29 @@ def _measured(row: sqlite3.Row, windows: list[tuple[int, int]]) -> MeasuredAttem
     )
 
 
-def devices(connection: sqlite3.Connection) -> list[tuple[int, str]]:
-    """(row id, name) of every GPU that was ever read here."""
-    rows = connection.execute("SELECT id, coalesce(facts->>'name', uuid) FROM devices ORDER BY id")
-    return [(row[0], row[1]) for row in rows]
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A GPU that was once read here: the id of its row, and how it is told from others. `index` as the driver counts,
+    None where it did not say."""
+
+    row: int
+    uuid: str
+    index: int | None
+    name: str
+
+    @property
+    def title(self) -> str:
+        """`GPU 0 NVIDIA L4 (5a3e12f0)`: the end of the UUID is what lanes are named by, too."""
+        which = "GPU" if self.index is None else f"GPU {self.index}"
+        return f"{which} {self.name} ({self.uuid[-8:]})"
+
+
+def devices(connection: sqlite3.Connection) -> list[Device]:
+    """Every GPU that was ever read here."""
+    rows = connection.execute(
+        "SELECT id, uuid, facts->>'index', coalesce(facts->>'name', 'without a name') FROM devices ORDER BY id"
+    )
+    return [Device(*row) for row in rows]
 
 
 def power_since(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from lemctl.measure.readings import NS_PER_S, Reading
@@ -58,10 +58,12 @@ class Cool:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Not yet: `reason` is what `status` shows, `remaining_s` an estimate, None where nothing tells."""
+    """Not yet: `reason` is what `status` shows, `remaining_s` an estimate, None where nothing tells. `targets_c` holds
+    the temperatures down to which GPUs cool, of those for which that is known."""
 
     reason: str
     remaining_s: float | None
+    targets_c: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,10 @@ def decide(gpus: Mapping[str, GpuHistory], waited_s: float, settings: GateSettin
     )
     if waited_s >= settings.max_s:
         return GiveUp(f"not cool after {settings.max_s:.0f} s: {reason}", _last_means(gpus, settings))
-    return Wait(reason, _longest((obstacle.remaining_s for obstacle in held.values()), settings.max_s - waited_s))
+    remaining_s = _longest((obstacle.remaining_s for obstacle in held.values()), settings.max_s - waited_s)
+    known = {gpu: _reference_of(gpus[gpu], settings) for gpu in held}
+    targets_c = {gpu: one.temp_c + settings.above_reference_c for gpu, one in known.items() if one is not None}
+    return Wait(reason, remaining_s, targets_c)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +148,7 @@ def _obstacle(history: GpuHistory, settings: GateSettings) -> _Obstacle | None:
 
 def _temperature_obstacle(history: GpuHistory, now_c: float, slope: float, settings: GateSettings) -> _Obstacle | None:
     curve = asymptote_of(history.readings)
-    reference = history.reference
-    if reference is None and curve is not None and curve.u_c <= settings.asymptote_u_c:
-        reference = Reference(curve.temp_c, curve.u_c)
+    reference = _reference_of(history, settings)
     if reference is not None and now_c > reference.temp_c + settings.above_reference_c:
         target_c = reference.temp_c + settings.above_reference_c
         heading = replace(curve, temp_c=reference.temp_c) if curve else None
@@ -159,6 +162,14 @@ def _temperature_obstacle(history: GpuHistory, now_c: float, slope: float, setti
     if reference is None and abs(slope) > settings.cooling_limit_c_per_s / 5:
         return _Obstacle(f"{now_c:.1f} C, not yet known where it settles", None)
     return None
+
+
+def _reference_of(history: GpuHistory, settings: GateSettings) -> Reference | None:
+    """Where this GPU settles: as known, else as its cooling curve tells well enough."""
+    if history.reference is not None:
+        return history.reference
+    curve = asymptote_of(history.readings)
+    return None if curve is None or curve.u_c > settings.asymptote_u_c else Reference(curve.temp_c, curve.u_c)
 
 
 def _busy(history: GpuHistory, settings: GateSettings) -> _Obstacle | None:

@@ -66,6 +66,15 @@ def test_power_within_the_larger_of_3_percent_and_3_watts_passes() -> None:
     assert isinstance(gate(readings(lambda _: 36.0, power_w=205.9), hot_idle), Cool)
 
 
+def test_a_wait_says_down_to_which_temperature_as_far_as_that_is_known() -> None:
+    waiting = gate(readings(lambda _: 60.0))
+    assert isinstance(waiting, Wait)
+    assert waiting.targets_c == {"g": 37.0}
+    unknown = gate(readings(lambda _: 60.0)[:3], None)
+    assert isinstance(unknown, Wait)
+    assert unknown.targets_c == {}
+
+
 def test_the_cap_gives_up_and_marks_the_start_warm() -> None:
     decision = gate(readings(lambda _: 60.0), waited_s=300.0)
     assert isinstance(decision, GiveUp)

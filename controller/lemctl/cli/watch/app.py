@@ -98,7 +98,7 @@ class Watch(App[None]):
             self.query_one("#last", Words).say(tail(self._picture.status))
         elif shown == "log-tab":
             self.query_one("#log", Words).say(self._picture.log)
-        self.query_one(Traces).show(self._picture.histories, self._picture.at_ns)
+        self.query_one(Traces).show(self._picture)
         if self._picture.queue is not None:
             self._queue = list(self._picture.queue)
             self._show_queue()

@@ -16,7 +16,7 @@ from lemctl.report.status import Status
 from lemctl.store.database import Store
 from lemctl.store.read_results import log_places
 from lemctl.store.read_status import QueueLine, last_transition, queue_lines
-from lemctl.store.read_traces import devices, power_since
+from lemctl.store.read_traces import Device, devices, power_since
 
 NS_PER_S = 1_000_000_000
 #: Seconds of history that a line of blocks shows, a value a second.
@@ -36,8 +36,7 @@ TRACES: Mapping[str, tuple[str, float, str]] = {
 class History:
     """One GPU's last two minutes: per trace the mean of each second, None where the sensor told nothing."""
 
-    device: int
-    name: str
+    device: Device
     seen_ns: int = 0
     seconds: deque[int] = field(default_factory=lambda: deque(maxlen=HISTORY_S))
     values: dict[str, deque[float | None]] = field(
@@ -104,9 +103,9 @@ class Reader:
     def _look_at_devices(self, now_ns: int) -> list[History]:
         connection, boot_id = self._store.connection, self._clock.boot()
         since_ns = now_ns - HISTORY_S * NS_PER_S
-        for device, name in devices(connection):
-            history = self._histories.setdefault(device, History(device, name))
-            history.take(power_since(connection, device, boot_id, max(since_ns, history.seen_ns)))
+        for device in devices(connection):
+            history = self._histories.setdefault(device.row, History(device))
+            history.take(power_since(connection, device.row, boot_id, max(since_ns, history.seen_ns)))
             history.forget(since_ns)
         return list(self._histories.values())
 
