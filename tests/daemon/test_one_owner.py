@@ -13,6 +13,7 @@ import pytest
 from lemctl.daemon import process
 from lemctl.daemon.locks import FileLock, holder_text, take_lane_locks
 from lemctl.errors import Locked, PreflightRefused
+from needed import needs
 from night import Night, campaign_text
 
 SLOW = campaign_text(cycles=2).replace("decode_ms_per_token: 1.0", "decode_ms_per_token: 30")
@@ -111,7 +112,7 @@ def test_a_lock_is_not_followed_through_a_link_and_its_folder_is_named_when_unus
         take_lane_locks(tmp_path / "elsewhere", ("cpu",), "x")
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="another user is needed")
+@needs("root")
 def test_another_user_of_the_host_shares_the_locks_whoever_made_their_folder() -> None:
     with tempfile.TemporaryDirectory() as place:  # pytest's own folders are closed to others
         Path(place).chmod(0o755)

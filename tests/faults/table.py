@@ -373,6 +373,15 @@ FAULTS: tuple[tuple[str, tuple[Row, ...]], ...] = (
                 "`interrupted`, no retry used",
                 (f"{F}/test_clock_trouble.py::test_a_reboot_interrupts_the_run_costs_no_retry_and_holds_none_back",),
             ),
+            (
+                "memory pressure",
+                "no run starts until there is memory; an engine is killed before the daemon",
+                (
+                    f"{F}/test_host_memory.py::"
+                    "test_a_host_short_of_memory_starts_no_run_until_there_is_some_and_fails_none",
+                    f"{F}/test_host_memory.py::test_where_memory_runs_out_an_engine_goes_before_the_daemon",
+                ),
+            ),
         ),
     ),
     (

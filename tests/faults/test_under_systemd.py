@@ -137,7 +137,14 @@ def test_the_unit_is_sound(tmp_path: Path, is_users: bool) -> None:
 def test_the_unit_holds_what_keeps_a_daemon_alive_and_within_limits() -> None:
     lines = Unit("/usr/bin/python3", Path("/state"), {}, False).text().splitlines()
     assert lines[0] == MARK
-    for wanted in ("Type=notify", "WatchdogSec=300", "Restart=on-failure", "StartLimitBurst=5", "OOMPolicy=continue"):
+    for wanted in (
+        "Type=notify",
+        "WatchdogSec=300",
+        "Restart=on-failure",
+        "StartLimitBurst=5",
+        "OOMPolicy=continue",
+        "OOMScoreAdjust=-500",
+    ):
         assert wanted in lines
     assert "RestartPreventExitStatus=2 5" in lines
     assert 'Environment="LEM_HOME=/state"' in lines

@@ -10,13 +10,12 @@ from pathlib import Path
 from lemctl.cli.finding import Check
 from lemctl.clock import boot_id
 from lemctl.lines import plural, size
+from lemctl.measure.memory import LEAST_MEMORY_B, meminfo_b
 
 #: A clock before this moment was never set.
 NOT_BEFORE_UNIX_S = 1_735_689_600.0
 #: adjtimex(2): the clock is not synchronised.
 TIME_ERROR = 5
-#: The controller, a runner without weights, and some air.
-LEAST_MEMORY_B = 1_000_000_000
 #: Timers that keep CPUs and disks busy for minutes when they fire.
 HEAVY_TIMERS = (
     "apt-daily", "apt-daily-upgrade", "unattended-upgrades", "dnf-automatic", "dnf-makecache", "fstrim", "man-db",
@@ -28,7 +27,7 @@ HEAVY_CRON = ("updatedb", "mlocate", "plocate", "locate", "apt-compat", "man-db"
 
 def memory(root: Path = Path("/")) -> Check:
     """Memory that is free for runs, and whether the host swaps."""
-    found = _meminfo_b(root)
+    found = meminfo_b(root)
     if "MemAvailable" not in found:
         return Check("memory", False, "the kernel does not tell", "look with `free -m`", is_needed=False)
     swapped_b = found.get("SwapTotal", 0) - found.get("SwapFree", 0)
@@ -94,12 +93,6 @@ def timers(root: Path = Path("/")) -> Check:
         return Check("timers", True, "none that is known to be heavy")
     fix = "for the night: systemctl stop NAME.timer, or move its hour; cron jobs by their hour in /etc/crontab"
     return Check("timers", False, f"{plural(len(heavy), 'heavy job')}: {', '.join(heavy)}", fix, is_needed=False)
-
-
-def _meminfo_b(root: Path) -> dict[str, int]:
-    lines = (_read(root / "proc/meminfo") or "").splitlines()
-    pairs = (line.partition(":") for line in lines)
-    return {name: int(rest.split()[0]) * 1024 for name, _, rest in pairs if rest.strip().endswith("kB")}
 
 
 def _read(path: Path) -> str | None:

@@ -32,8 +32,8 @@ _log = logging.getLogger(__name__)
 class Obstacles:
     """Remembers what people were told, and when meters may be tried again."""
 
-    def __init__(self, store: Store, clock: Clock, disk: Disk):
-        self._store, self._clock, self._disk = store, clock, disk
+    def __init__(self, store: Store, clock: Clock, disk: Disk, memory_lack: Callable[[], str | None]):
+        self._store, self._clock, self._disk, self._memory_lack = store, clock, disk, memory_lack
         #: Campaigns whose people know that the disk is full.
         self._told_of_disk: set[int] = set()
         self._meters_wait_s = 0.0
@@ -48,6 +48,8 @@ class Obstacles:
         try:
             if (lack := self._disk.lack()) is not None:
                 return lane, self._tell_of_disk(campaign, lack)
+            if (lack := self._memory_lack()) is not None:
+                return lane, lack
             if self._meters_again is not None and self._meters_again.left_s(self._clock) > 0:
                 return lane, self._why_no_meters
             lane = lane_for(campaign, spec)

@@ -135,6 +135,7 @@ def _serve(settings: Settings, store: Store, log: logging.Logger) -> None:
     from lemctl.daemon.serve import Daemon, Flag
     from lemctl.daemon.supervisor import Supervisor
     from lemctl.daemon.world import Host
+    from lemctl.measure.memory import memory_lack
 
     leave = Flag()
     _leave_on_signals(leave)
@@ -154,6 +155,7 @@ def _serve(settings: Settings, store: Store, log: logging.Logger) -> None:
         host.lane_for,
         os.getpid(),
         disk,
+        memory_lack,
         chores=(supervisor, Postman(store, clock), Digest(store, clock), disk),
         leave=leave,
     )

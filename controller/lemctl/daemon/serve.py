@@ -102,6 +102,8 @@ class Daemon:
     lane_for: LaneFor
     pid: int
     disk: Disk = field(default_factory=Boundless)
+    #: Why the host's memory does not suffice for another run; a simulation needs none.
+    memory_lack: Callable[[], str | None] = lambda: None
     #: Work in the ticking thread: a simulation has one order of events.
     inline: bool = False
     chores: Sequence[Chore] = ()
@@ -127,7 +129,7 @@ class Daemon:
     _obstacles: Obstacles = field(init=False)
 
     def __post_init__(self) -> None:
-        self._obstacles = Obstacles(self.store, self.clock, self.disk)
+        self._obstacles = Obstacles(self.store, self.clock, self.disk, self.memory_lack)
 
     def serve(self) -> None:
         """Tick until told to leave; then end what is under way, so that it goes back to the queue."""

@@ -17,6 +17,8 @@ RESTART_AFTER_S = 10
 #: More restarts than this in so long, and it is given up: something is broken that a restart does not mend.
 RESTARTS = 5
 RESTARTS_IN_S = 900
+#: From -1000 (never killed for memory) to 1000 (first). A user's own systemd may not lower it, and goes on without.
+OOM_SCORE_ADJUST = -500
 #: Another daemon holds the state folder, or the settings are wrong: nothing that a restart would mend.
 FINAL_EXIT_CODES = (2, 5)
 
@@ -56,6 +58,8 @@ RestartPreventExitStatus={" ".join(map(str, FINAL_EXIT_CODES))}
 KillMode=mixed
 # An engine that runs out of memory is a result, no reason to end the daemon.
 OOMPolicy=continue
+# Nor is the daemon the first to go when the host runs out: its local runners take this back for themselves.
+OOMScoreAdjust={OOM_SCORE_ADJUST}
 NoNewPrivileges=true
 LimitNOFILE=65536
 

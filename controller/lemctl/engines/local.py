@@ -22,6 +22,8 @@ from lemctl.engines.session import Death
 from lemctl.errors import RunFailed
 
 WRITE_TIMEOUT_S = 10.0
+#: Of a runner, from -1000 (never killed for memory) to 1000 (first); anybody may raise it.
+OOM_SCORE_ADJUST = 500
 #: What a runner may see of our environment. No token is among it.
 ALLOWED_ENVIRONMENT = (
     "PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "MKL_NUM_THREADS",
@@ -134,6 +136,7 @@ class LocalRunner:
         self._death: Death | None = None
         environment = runner_environment(runner_root, {**extra_environment, SESSION_VARIABLE: str(folder)})
         self._child = ChildProcess([interpreter, "-m", "lem_runner", str(folder)], folder, environment)
+        _offer_to_the_kernel(self._child.pid)
         self.write = self._child.write
         self.wait = self._child.wait
         self.close_stdin = self._child.close_stdin
@@ -155,6 +158,12 @@ class LocalRunner:
     def destroy(self) -> None:
         """There is no container: the same as `kill`."""
         self.kill()
+
+
+def _offer_to_the_kernel(pid: int) -> None:
+    """Where memory runs out, an engine goes before the daemon and before anything of others: that is a result."""
+    with suppress(OSError):  # it has ended already
+        Path(f"/proc/{pid}/oom_score_adj").write_text(str(OOM_SCORE_ADJUST))
 
 
 def death_of(code: int, oom: bool) -> Death:

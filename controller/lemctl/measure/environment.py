@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from lemctl.measure.memory import meminfo_b
 from lemctl.measure.readings import GpuFacts
 from lemctl.paths import built_from
 
@@ -62,7 +63,7 @@ def describe_host(
         "frequency_driver": _distinct(cpu_folder.glob("cpu[0-9]*/cpufreq/scaling_driver")),
         "turbo": _turbo(cpu_folder),
         "smt": _read(cpu_folder / "smt/control"),
-        "memory_total_b": _meminfo_b(root, "MemTotal"),
+        "memory_total_b": meminfo_b(root).get("MemTotal"),
         "kernel": platform.release(),
         "machine": platform.machine(),
         "os": _os_name(root),
@@ -72,7 +73,7 @@ def describe_host(
     moment = {
         "boot_id": _read(root / "proc/sys/kernel/random/boot_id"),
         "load_1m": _load(root),
-        "memory_available_b": _meminfo_b(root, "MemAvailable"),
+        "memory_available_b": meminfo_b(root).get("MemAvailable"),
         "gpu_users": list(gpu_users),
     }
     return Environment("host", stable, moment)
@@ -156,11 +157,6 @@ def _turbo(cpu_folder: Path) -> bool | None:
         return no_turbo == "0"
     boost = _read(cpu_folder / "cpufreq/boost")
     return None if boost is None else boost == "1"
-
-
-def _meminfo_b(root: Path, key: str) -> int | None:
-    values = dict(_pairs(_read(root / "proc/meminfo") or ""))
-    return int(values[key].split()[0]) * 1024 if key in values else None
 
 
 def _load(root: Path) -> float | None:
