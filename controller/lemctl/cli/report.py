@@ -156,9 +156,10 @@ def print_methods(name: str | None, *, include_suspect: bool = False) -> None:
     """A paragraph of methods, from what was really set and really ran."""
     from lemctl.report.gather import gather_story
     from lemctl.report.methods import methods_text
-    from lemctl.store.queries import campaign_document
+    from lemctl.store.queries import campaign_document, campaign_specs
 
     with open_store() as store:
         story = gather_story(store, name, include_suspect=include_suspect, with_traces=False)
         document, _ = campaign_document(store.connection, story.report.campaign.id)
-    out(methods_text(story, document))
+        specs = campaign_specs(store.connection, story.report.campaign.id)
+    out(methods_text(story, document, specs))

@@ -29,7 +29,7 @@ from lemctl.daemon.instruments import (
     Watched,
     host_energies,
 )
-from lemctl.daemon.judging import Judged, judge_attempt
+from lemctl.daemon.judging import Judged, judge_attempt, meters_of
 from lemctl.daemon.lanes import EngineNeed, Lane, OpenSession, engine_parts
 from lemctl.daemon.retries import after_failure, after_interruption
 from lemctl.daemon.specs import Located, configuration, reported, resolved, run_spec
@@ -172,7 +172,7 @@ def _attempt(run: QueuedRun, lane: Lane, world: World, cancel: Cancel, attempt: 
 
     tale.phase("judging")
     asked["reported"] = reported(finished.result.effective)
-    tale.note(_facts(opened, loaded, finished, gate))
+    tale.note(_facts(opened, loaded, finished, gate) | {"meters": meters_of(watched)})
     baselines = [unloaded, context, before, after]
     _keep_baselines(lane, attempt, baselines)
     peaks = lane.instruments.peaks(str(finished.result.effective.get("dtype", "")))

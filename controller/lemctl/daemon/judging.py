@@ -12,7 +12,7 @@ from lemctl.daemon.instruments import BaselineRecord, GateRecord, Watched, basel
 from lemctl.daemon.specs import Located
 from lemctl.engines.events import Finished
 from lemctl.judge.configuration import compared, suspicions
-from lemctl.judge.equivalence import cache_hits, kept_outputs, work_of
+from lemctl.judge.equivalence import cache_hits, decodes_greedily, kept_outputs, work_of
 from lemctl.judge.load import is_saturated
 from lemctl.judge.measured import NO_TARGETS, Absent, Energy, Measured
 from lemctl.judge.metrics import METRICS, evaluate
@@ -100,7 +100,7 @@ def _work(spec: dict[str, Any], located: Located, finished: Finished, measured: 
     """What the windows did, for comparisons; the outputs only where they are to be the same again."""
     by_time = measured.counting == "by_token_time"
     counted = [r for r in finished.requests if not by_time or is_inside(r.t_end_ns, measured)]
-    is_greedy = _is_greedy(spec["sampling"])
+    is_greedy = decodes_greedily(spec["sampling"])
     work = work_of(
         counted,
         pool_sha256=located.prompts_sha256,
@@ -110,12 +110,6 @@ def _work(spec: dict[str, Any], located: Located, finished: Finished, measured: 
         is_greedy=is_greedy,
     )
     return WorkRow(work.to_json(), kept_outputs(counted) if is_greedy else ())
-
-
-def _is_greedy(sampling: Mapping[str, Any]) -> bool:
-    """One token a step, always the likeliest: no sampling under any engine's name, and no beams."""
-    draws = sampling.get("do_sample") or sampling.get("temperature")
-    return not draws and sampling.get("num_beams", 1) == 1 and not sampling.get("use_beam_search")
 
 
 def _evidence(
@@ -171,6 +165,11 @@ def _asked_for(spec: dict[str, Any], evidence: Mapping[str, Any]) -> dict[str, A
     """The meters' evidence; that of a steady state only where the campaign asked for one."""
     steady = spec["measure"]["warmup"]["kind"] == "steady"
     return {name: value for name, value in evidence.items() if steady or name != "warmup_moves"}
+
+
+def meters_of(watched: Watched) -> dict[str, str]:
+    """scope -> the meter whose energy counts there: that of a GPU without a counter is its integrated power."""
+    return {scope: energy.meter for scope, energy in watched.energy.items() if isinstance(energy, Energy)}
 
 
 def _is_estimated(watched: Watched) -> bool:

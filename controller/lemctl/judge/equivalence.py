@@ -152,7 +152,7 @@ def work_of(
         tokens_in=sum(request.tokens_in for request in requests),
         tokens_out=sum(request.tokens_out for request in requests),
         stops=dict(sorted(Counter(request.stop for request in requests).items())),
-        dtype=_precision(effective),
+        dtype=precision_told(effective),
         cache_hits=cache_hits(requests, gauges),
         is_greedy=is_greedy,
     )
@@ -252,7 +252,13 @@ def _common(first: Sequence[int], second: Sequence[int]) -> int:
     return next((place for place in range(length) if first[place] != second[place]), length)
 
 
-def _precision(effective: Mapping[str, Any]) -> str | None:
+def decodes_greedily(sampling: Mapping[str, Any]) -> bool:
+    """One token a step, always the likeliest: no sampling under any engine's name, and no beams."""
+    draws = sampling.get("do_sample") or sampling.get("temperature")
+    return not draws and sampling.get("num_beams", 1) == 1 and not sampling.get("use_beam_search")
+
+
+def precision_told(effective: Mapping[str, Any]) -> str | None:
     """What the engine computes in, as far as it tells: its dtype, what its weights are quantised to, and a KV cache of
     another type."""
     engine = (effective.get("reported") or {}).get("engine") or {}

@@ -22,7 +22,7 @@ from lemctl.report.paper import latex_report, markdown_report
 from lemctl.report.plots.figures import write_plots
 from lemctl.report.story import Story
 from lemctl.store.database import Store
-from lemctl.store.queries import campaign_document
+from lemctl.store.queries import campaign_document, campaign_specs
 from lemctl.store.slice import write_slice
 from lemctl.store.works import works_of_campaign
 
@@ -45,6 +45,7 @@ def write_bundle(store: Store, story: Story, library: Library, folder: Path, opt
     report = replace(story.report, database="lem.db")
     story = replace(story, report=report)
     document, source = campaign_document(store.connection, report.campaign.id)
+    specs = campaign_specs(store.connection, report.campaign.id)
     write_slice(store, report.campaign.id, folder, with_samples=options.with_samples)
     for name in ("sessions", "runner", "logs", "backups", "prompts"):
         shutil.rmtree(folder / name, ignore_errors=True)
@@ -59,7 +60,7 @@ def write_bundle(store: Store, story: Story, library: Library, folder: Path, opt
         "tables/figures.csv": csv_report(report),
         "tables/figures.tex": latex_report(report),
         "tables/figures.md": markdown_report(report),
-        "methods.md": methods_text(story, document),
+        "methods.md": methods_text(story, document, specs),
         "CITATION.cff": _citation(report, options.authors),
         "README.md": _readme(story, missing),
     }

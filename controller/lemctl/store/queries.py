@@ -143,6 +143,16 @@ def campaign_document(connection: sqlite3.Connection, campaign_id: int) -> tuple
     return json.loads(row["document"]), str(row["source"])
 
 
+def campaign_specs(connection: sqlite3.Connection, campaign_id: int) -> dict[str, dict[str, Any]]:
+    """experiment -> its specification, in the order of the campaign's runs."""
+    rows = connection.execute(
+        "SELECT e.hash, e.spec FROM runs r JOIN experiments e ON e.hash = r.experiment WHERE r.campaign_id = ?"
+        " GROUP BY e.hash ORDER BY min(r.position)",
+        (campaign_id,),
+    )
+    return {experiment: json.loads(spec) for experiment, spec in rows}
+
+
 def _rows(connection: sqlite3.Connection, rows: Sequence[sqlite3.Row]) -> list[CampaignRow]:
     counts = _counts(connection, [row["id"] for row in rows])
     return [

@@ -183,7 +183,10 @@ def test_methods_tell_the_settings_and_counts_that_were_used(lemctl: Lemctl) -> 
         "simulated (no engine ran) 2 configurations",
         "batch_size (4, 16)",
         "64 prompts, seed 0",
-        "repeated in 2 cycles in randomised complete blocks (seed 0)",
+        "repeated in 2 cycles, in randomised complete blocks (seed 0)",
+        "offline in batches of 4 / 16 (dynamic batching)",
+        "Decoding was greedy",
+        "GPU energy is that of simulated counter",
         "at least 30 s asked for",
         "Of 4 runs planned, 4 gave a VALID",
     ):
