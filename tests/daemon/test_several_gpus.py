@@ -85,3 +85,19 @@ def test_a_replica_that_dies_ends_the_attempt_with_its_kind_and_nothing_stays(ni
     assert "SIGKILL" in (message or "")
     night.end()
     night.audit()
+
+
+@pytest.mark.slow
+def test_memory_that_stays_on_the_second_gpu_starts_no_other_engine(night: Night, host: NvmlStub) -> None:
+    more = MORE + "isolation: process\ntimeouts: {memory: 1s}\n"
+    text = campaign_text(cycles=2, engine="data_parallel: 2", more=more)
+    night.add(text.replace("decode_ms_per_token: 1.0", "decode_ms_per_token: 20.0"))
+    night.begin()
+    night.wait_until_under_way()
+    host.gpu(1).loaded_w = 40.0  # an engine's weights lie on it, from now on
+    night.wait_campaign("Finished", ceiling_s=90)
+    held = f"GPU memory was not freed after the engine's end ({host.uuid(1)}: 16643 MB)"
+    assert night.attempts() == [("ok", None, None), ("failed", "gpu_lost", held)]
+    assert night.rows("SELECT count(*) FROM sessions") == [(1,)], "no engine was started beside it"
+    night.end()
+    night.audit()

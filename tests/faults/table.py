@@ -283,7 +283,32 @@ FAULTS: tuple[tuple[str, tuple[Row, ...]], ...] = (
                     "test_memory_that_a_container_keeps_comes_back_with_it_and_costs_no_retry",
                     f"{F}/test_gpu_trouble.py::"
                     "test_memory_that_an_engine_leaves_behind_keeps_the_gpu_out_until_a_person_resumes",
+                    "tests/daemon/test_memory_proof.py::test_memory_held_on_the_second_gpu_is_found_and_named",
+                    "tests/daemon/test_several_gpus.py::"
+                    "test_memory_that_stays_on_the_second_gpu_starts_no_other_engine",
                 ),
+            ),
+            (
+                "a GPU that does not tell its memory",
+                "as one whose memory is not freed; one that has no such counter is left out, and the log says so",
+                (
+                    "tests/daemon/test_memory_proof.py::test_a_second_gpu_that_tells_nothing_is_no_free_one",
+                    "tests/daemon/test_memory_proof.py::"
+                    "test_a_gpu_that_counts_no_memory_is_left_out_and_the_log_says_so_once",
+                ),
+            ),
+            (
+                "memory that leaked under a killed daemon",
+                "the floor is kept for the boot and the driver: as above",
+                (
+                    f"{F}/test_gpu_trouble.py::"
+                    "test_memory_that_leaked_under_a_daemon_that_was_killed_is_no_floor_of_the_next",
+                ),
+            ),
+            (
+                "memory that a process of others holds",
+                "`contaminated`: the GPU is not lost",
+                (f"{F}/test_gpu_trouble.py::test_memory_that_others_hold_is_no_lost_gpu",),
             ),
             (
                 "a GPU lost, or a driver that hangs",

@@ -168,6 +168,28 @@ def test_memory_that_an_engine_leaves_behind_keeps_the_gpu_out_until_a_person_re
         night.audit()
 
 
+@pytest.mark.slow
+def test_memory_that_leaked_under_a_daemon_that_was_killed_is_no_floor_of_the_next(
+    tmp_path: Path, host: NvmlStub
+) -> None:
+    more = GPU + "\ntimeouts: {memory: 1s}"
+    with Night(tmp_path / "night", host.host_environment()) as night:
+        night.add(campaign_text(cycles=2, more=more).replace("decode_ms_per_token: 1.0", "decode_ms_per_token: 20.0"))
+        night.begin()
+        night.wait_until_under_way()
+        night.kill()
+        host.gpu().loaded_w = 40.0  # what its runner held does not come back
+        night.begin()
+        night.wait_for(lambda: night.campaign() == "Paused", "the pause", 60)
+        held = f"GPU memory was not freed after the engine's end ({host.uuid()}: 16643 MB)"
+        assert [(outcome, fault) for outcome, fault, _ in night.attempts()] == [
+            ("interrupted", None), ("failed", "gpu_lost"),
+        ]  # fmt: skip
+        assert night.attempts()[-1][2] == held
+        assert night.end() == 0
+        night.audit()
+
+
 class Executor:
     """Counts what it is asked to take down."""
 
@@ -216,6 +238,15 @@ def test_memory_that_does_not_come_back_loses_the_gpu(lane_with: Any) -> None:
     with pytest.raises(RunFailed, match="memory was not freed") as lost:
         lane._prove_free(Cancel(), 30.0)
     assert lost.value.kind == "gpu_lost"
+    assert lane.executor.released == ["gpu"]
+
+
+def test_memory_that_others_hold_is_no_lost_gpu(lane_with: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    lane = lane_with(99)
+    monkeypatch.setattr(lane.instruments, "obstacle", lambda: "other processes use the GPU: 77 (python) on GPU-x")
+    with pytest.raises(RunFailed, match=r"900 MB\); other processes use the GPU: 77") as fault:
+        lane._prove_free(Cancel(), 30.0)
+    assert fault.value.kind == "contaminated"
     assert lane.executor.released == ["gpu"]
 
 

@@ -24,6 +24,7 @@ from lemctl.daemon.instruments import (
     Tell,
     Watched,
 )
+from lemctl.daemon.memory_proof import Floors, MemoryProof
 from lemctl.errors import FaultKind, RunFailed
 from lemctl.judge.measured import Absent, Energy, Scope
 from lemctl.judge.peaks import find_peaks, peak_flops_per_s
@@ -43,8 +44,6 @@ TAIL_S = 2.0
 TAIL_TIMEOUT_S = 10.0
 #: GPUs that are only watched are read once a second; a reading that is this late does not hold up a run.
 WATCHED_TIMEOUT_S = 5.0
-#: After an engine has ended, the memory in use may differ from what it was before by this much.
-MEMORY_SLACK_B = 64 << 20
 
 
 @dataclass
@@ -63,9 +62,11 @@ class GpuInstruments:
     watches_warmup: bool = True
     kernel_log: KernelLog = field(default_factory=KernelLog)
     driver_folder: Path = DRIVER_FOLDER
-    #: Memory in use of each GPU before its first engine, in bytes: shared by all lanes that use it, and learnt here.
-    floors_b: dict[str, int] = field(default_factory=dict)
+    memory_floors: Floors = field(default_factory=Floors)
     _warmup_over: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.memory = MemoryProof(self.sampler, self.gpus, self.clock, self.memory_floors)
 
     def gate(self, spec: GateSpec, idle: Idle, cancel: Cancel, tell: Tell) -> GateRecord:
         """Wait until every GPU of the lane is at the reference of its state."""
@@ -152,20 +153,8 @@ class GpuInstruments:
         return f"other processes use the GPU: {', '.join(strangers)}" if strangers else None
 
     def memory_obstacle(self, wait: Callable[[float], None], patience_s: float) -> str | None:
-        """Wait until the GPUs' memory is back where it was before the first engine; why not, when it is not."""
-        waited_s = 0.0
-        while True:
-            now_b = self._memory_b(wait)
-            for gpu, used_b in now_b.items():
-                self.floors_b.setdefault(gpu, used_b)
-            over = [gpu for gpu, used_b in now_b.items() if used_b > self.floors_b[gpu] + MEMORY_SLACK_B]
-            if not over:
-                return None
-            if waited_s >= patience_s:
-                held = ", ".join(f"{gpu}: {(now_b[gpu] - self.floors_b[gpu]) / 1e6:.0f} MB" for gpu in over)
-                return f"GPU memory was not freed after the engine's end ({held})"
-            wait(1.0)
-            waited_s += 1.0
+        """Wait until the memory of each GPU is back at its floor; why not, when it is not."""
+        return self._asked(lambda: self.memory.obstacle(wait, patience_s))
 
     def explained(self, fault: RunFailed, since_mono_ns: int) -> RunFailed:
         """With the Xid errors of the lane's GPUs. After some of them a GPU is not to be used again: `gpu_lost`."""
@@ -196,18 +185,6 @@ class GpuInstruments:
         self._warmup_over.set()
         self.kernel_log.close()
         self.sampler.stop()
-
-    def _memory_b(self, wait: Callable[[float], None]) -> dict[str, int]:
-        """Memory in use, by GPU, as the next sample says; a GPU that does not tell is left out."""
-        self.sampler.begin_record()
-        since_ns = self.clock.monotonic_ns()
-        for _ in range(50):
-            wait(0.1)
-            self._asked(self.sampler.check)
-            if all(s.times_ns and s.times_ns[-1] > since_ns for s in map(self.sampler.series, self.gpus)):
-                break
-        found = {gpu: self.sampler.series(gpu).samples[-1:] for gpu in self.gpus}
-        return {gpu: s[0].memory_used_b for gpu, s in found.items() if s and s[0].memory_used_b is not None}
 
     def _quantities(self, seen: Observation) -> dict[str, float | Absent]:
         names = (

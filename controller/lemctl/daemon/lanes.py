@@ -109,7 +109,8 @@ class Lane:
 
     def _prove_free(self, cancel: Cancel, patience_s: float) -> None:
         """The device's memory is back at its floor before another engine starts: else the container goes, and if that
-        does not help either, the device is kept out. Raises `RunFailed(gpu_lost)`."""
+        does not help either, the device is kept out. Raises `RunFailed`: gpu_lost, or contaminated where others are
+        on it."""
 
         def wait(seconds: float) -> None:
             self.clock.wait(cancel.event, seconds)
@@ -120,6 +121,8 @@ class Lane:
         _log.warning("lane %s: %s: its containers are taken down", self.name, held)
         self._release()
         if (obstacle := self.instruments.memory_obstacle(wait, patience_s)) is not None:
+            if (others := self.instruments.obstacle()) is not None:
+                raise RunFailed("contaminated", f"{obstacle}; {others}")
             _log.error("lane %s: %s: the device is kept out", self.name, obstacle)
             raise RunFailed("gpu_lost", obstacle)
 

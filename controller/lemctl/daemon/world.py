@@ -14,6 +14,7 @@ from lemctl.daemon.gpu_instruments import GpuInstruments, is_ours
 from lemctl.daemon.gpu_loss import refuse_kept_out
 from lemctl.daemon.instruments import MetersFailed, NoSensors
 from lemctl.daemon.lanes import Lane, OpenSession
+from lemctl.daemon.memory_proof import Floors
 from lemctl.engines.executor import Executor, LocalExecutor
 from lemctl.engines.prepared import locate, model_config
 from lemctl.engines.runner_copy import copy_runner
@@ -39,8 +40,6 @@ class Host:
         self._disk = disk
         self._runner = copy_runner(runner_source(), settings.paths.runner)
         self._executors: dict[str, Executor] = {}
-        #: Memory in use of each GPU before its first engine, in bytes; outlives the lanes.
-        self._memory_floors_b: dict[str, int] = {}
         self._lane: Lane | None = None
         self._gpu_facts: list[GpuFacts] | None = None
         self._why_no_gpu: str | None = None
@@ -133,7 +132,21 @@ class Host:
             raise MetersFailed("gpu_lost", str(error), lane.gpus) from error
         except SamplerFailedError as error:
             raise MetersFailed("infra", f"the GPU sampler does not start: {error}", lane.gpus) from error
-        return GpuInstruments(sampler, lane.gpus, watched, self._clock, floors_b=self._memory_floors_b)
+        return GpuInstruments(sampler, lane.gpus, watched, self._clock, memory_floors=self._memory_floors(lane.gpus))
+
+    def _memory_floors(self, gpus: tuple[str, ...]) -> Floors:
+        """As learnt since the host came up under these drivers, by this daemon or those before it."""
+        since = {f.uuid: f"boot {self._boot_id}, driver {f.driver}" for f in self._inventory()}
+        known = {gpu: samples.memory_floor_b(self._store.connection, gpu, since[gpu]) for gpu in gpus}
+
+        def keep(gpu: str, used_b: int) -> None:
+            self._store.with_room(write, gpu, used_b)
+
+        def write(gpu: str, used_b: int) -> None:
+            with self._store.transaction() as tx:
+                samples.keep_memory_floor(tx, gpu, since[gpu], used_b)
+
+        return Floors({gpu: used_b for gpu, used_b in known.items() if used_b is not None}, keep)
 
     def _executor(self, name: str) -> Executor:
         if name not in self._executors:

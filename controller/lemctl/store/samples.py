@@ -63,3 +63,19 @@ def quarantined(connection: sqlite3.Connection, gpus: Sequence[str]) -> dict[str
     """Those of the GPUs that are kept out, with the reason."""
     rows = connection.execute("SELECT uuid, quarantine_reason FROM devices WHERE quarantined_utc IS NOT NULL")
     return {row[0]: row[1] for row in rows if row[0] in gpus}
+
+
+def keep_memory_floor(tx: sqlite3.Connection, gpu: str, since: str, used_b: int) -> None:
+    """The least memory in use that was read of a GPU with nothing on it, in bytes; `since` names the boot and driver
+    that it holds for."""
+    tx.execute(
+        "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        (f"memory_floor {gpu}", json.dumps({"since": since, "used_b": used_b})),
+    )
+
+
+def memory_floor_b(connection: sqlite3.Connection, gpu: str, since: str) -> int | None:
+    """What was kept of a GPU for this boot and driver, in bytes; None where nothing was."""
+    row = connection.execute("SELECT value FROM meta WHERE key = ?", (f"memory_floor {gpu}",)).fetchone()
+    kept = json.loads(row[0]) if row else {}
+    return int(kept["used_b"]) if kept.get("since") == since else None
