@@ -23,6 +23,7 @@ from machine import cpu_ns, describe_machine
 from lemctl.campaign.file import loads
 from lemctl.campaign.plan import Plan, plan
 from lemctl.clock import SystemClock
+from lemctl.daemon.locks import take_lane_locks
 from lemctl.daemon.process import holder
 from lemctl.engines.prefetch import prefetch
 from lemctl.errors import LemctlError
@@ -156,6 +157,27 @@ def idle_and_recovery(idle_s: float) -> dict[str, float]:
     return {"recovery_s": up_s - empty.up_s, "idle_share": busy_s / idle_s, "rss_mb": rss_mb, "start_s": empty.up_s}
 
 
+def waiting_share(wait_s: float) -> float:
+    """Share of one core of a daemon with a campaign in hand whose device another daemon holds."""
+    with tempfile.TemporaryDirectory() as folder:
+        locks, home = Path(folder) / "locks", Home(Path(folder))
+        (held,) = take_lane_locks(locks, ("cpu",), "the bench")
+        with Store.open(home, "write") as store:
+            fill(store, make_plan(1, 1))
+            daemon = RealDaemon(Path(folder))
+            told = (
+                "SELECT 1 FROM live WHERE topic = 'daemon' AND json_extract(document, '$.waits_for') LIKE '%held by%'"
+            )
+            while store.connection.execute(told).fetchone() is None:
+                time.sleep(0.05)
+        before_ns = cpu_ns(daemon.process.pid)
+        time.sleep(wait_s)
+        busy_s = (cpu_ns(daemon.process.pid) - before_ns) / 1e9
+        daemon.stop()
+        held.release()
+    return busy_s / wait_s
+
+
 def hundred_runs(runs: int) -> dict[str, float]:
     """A campaign of runs of about 1 s of model work, against the same work in one bare loop."""
     tokens = 500
@@ -202,6 +224,7 @@ def main() -> int:
     slower = compare_paired(many_s, few_s).interval
     assert slower is not None, "both have spread"
     idle = idle_and_recovery(options.idle_s)
+    waiting = waiting_share(options.idle_s)
     night = hundred_runs(options.runs)
     ratio = night["campaign_s"] / night["bare_s"]
     rows: list[tuple[str, str, str, bool]] = [
@@ -225,6 +248,7 @@ def main() -> int:
             "at most 0.2 %",
             idle["idle_share"] <= 0.002,
         ),
+        ("daemon, waiting with a campaign in hand: share of one core", f"{waiting:.2%}", "", True),
         *(
             (f"daemon, {when}: resident memory", f"{found['rss_mb']:.0f} MB", "at most 80 MB", found["rss_mb"] <= 80)
             for when, found in (("idle", idle), ("at work", night))

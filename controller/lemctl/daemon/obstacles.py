@@ -7,7 +7,8 @@ lost then is kept out as one that is lost in a run.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from lemctl.clock import Clock, Deadline
@@ -34,8 +35,8 @@ class Obstacles:
 
     def __init__(self, store: Store, clock: Clock, disk: Disk, memory_lack: Callable[[], str | None]):
         self._store, self._clock, self._disk, self._memory_lack = store, clock, disk, memory_lack
-        #: Campaigns whose people know that the disk is full.
-        self._told_of_disk: set[int] = set()
+        #: The disks beside the state folder's that a campaign waits for; its people know that a disk is full.
+        self._awaited_disks: dict[int, Sequence[Path]] = {}
         self._meters_wait_s = 0.0
         self._meters_again: Deadline | None = None
         self._why_no_meters = ""
@@ -44,22 +45,27 @@ class Obstacles:
         self, campaign: Campaign, spec: dict[str, Any], lane: Lane | None, lane_for: LaneFor
     ) -> tuple[Lane | None, str | None]:
         """The lane of the run that is next, as far as it could be had, and in words why the run cannot begin on it;
-        None when it can. `lane` is the one that is open."""
+        None when it can. `lane` is the one that is open.
+
+        A wait asks several times a second, and a container engine is asked by processes of its own: so it is asked
+        when nothing else is in the way, and its answer is of the moment in which the run begins.
+        """
         try:
-            if (lack := self._disk.lack()) is not None:
-                return lane, self._tell_of_disk(campaign, lack)
+            awaited = self._awaited_disks.get(campaign.id, ())
+            if (lack := self._disk.lack(awaited)) is not None:
+                return lane, self._tell_of_disk(campaign, lack, awaited)
             if (lack := self._memory_lack()) is not None:
                 return lane, lack
             if self._meters_again is not None and self._meters_again.left_s(self._clock) > 0:
                 return lane, self._why_no_meters
             lane = lane_for(campaign, spec)
-            executor = lane.executor
-            if (obstacle := executor.obstacle()) is not None:
+            if (obstacle := lane.instruments.obstacle() or lane.executor.obstacle()) is not None:
                 return lane, obstacle
-            if (lack := self._disk.lack(executor.disks())) is not None:
-                return lane, self._tell_of_disk(campaign, lack)
-            self._told_of_disk.clear()
-            return lane, lane.instruments.obstacle()
+            disks = lane.executor.disks()
+            if (lack := self._disk.lack(disks)) is not None:
+                return lane, self._tell_of_disk(campaign, lack, disks)
+            self._awaited_disks.clear()
+            return lane, None
         except Locked as locked:
             return lane, f"the device of {campaign.label}: {locked}"
         except MetersFailed as failed:
@@ -85,11 +91,11 @@ class Obstacles:
         _log.warning("no run can start: %s", self._why_no_meters)
         return self._why_no_meters
 
-    def _tell_of_disk(self, campaign: Campaign, lack: str) -> str:
-        if campaign.id not in self._told_of_disk:
+    def _tell_of_disk(self, campaign: Campaign, lack: str, disks: Sequence[Path]) -> str:
+        if campaign.id not in self._awaited_disks:
             with self._store.transaction() as tx:
                 so_far = campaigns.describe(tx, campaign, self._clock)
                 body = f"{lack}; it goes on by itself when there is room; {so_far}"
                 outbox.tell(tx, campaign, "disk_low", body, self._clock)
-            self._told_of_disk.add(campaign.id)
+        self._awaited_disks[campaign.id] = disks
         return lack

@@ -79,7 +79,8 @@ class DockerExecutor:
         }
 
     def obstacle(self) -> str | None:
-        """An engine that is away is waited for, and asked anew at times: trying would only burn retries."""
+        """An engine that is away is waited for, and asked anew at times: trying would only burn retries. One that was
+        there is asked each time, because a run may begin on its answer."""
         if self._silence is None or time.monotonic() - self._asked_at > ASK_AGAIN_S:
             self._silence, self._asked_at = self._containers.silence(), time.monotonic()
         return self._silence
