@@ -138,6 +138,7 @@ def test_effective_configuration_is_read_back(random_llama: RunnerProcess, tmp_p
     effective = result.effective
     assert effective["dtype"] == "float32"
     assert effective["devices"] == ["cpu"]
+    assert effective["prefix_cache"] is False
     told = effective["reported"]
     assert (told["engine"]["device"], told["engine"]["dtype"]) == ("cpu", "float32")
     assert told["sampling"]["do_sample"] is False

@@ -93,7 +93,7 @@ def test_closed_load_gives_the_tokens_of_generate_with_a_time_for_each(
     assert window.tokens_out > 0
     assert result.counting == "by_token_time"
     assert 0 < (result.gauges["kv_cache_usage"] or 0) <= 1
-    assert result.effective["continuous_batching"]["allow_block_sharing"] is False
+    assert result.effective["continuous_batching"]["allow_block_sharing"] is result.effective["prefix_cache"] is False
     # Four at a time share steps: they overlap, which one after another never do.
     spans = sorted((record.t_submit_ns, record.t_end_ns) for record in requests)
     assert any(later[0] < earlier[1] for earlier, later in pairwise(spans))
@@ -169,7 +169,7 @@ def test_a_prompt_that_comes_again_in_a_window_is_told_as_taken_from_the_cache(
         result, requests = run(runner, tmp_path, stored_model, concurrency=1, window_s=3.0, **changes)
     finally:
         runner.end()
-    assert result.effective["continuous_batching"]["allow_block_sharing"] is True
+    assert result.effective["continuous_batching"]["allow_block_sharing"] is result.effective["prefix_cache"] is True
     assert len(requests) > 2, "the pool of two prompts must have come round"
     first, second, *again = [record.cached_tokens for record in sorted(requests, key=lambda one: one.t_submit_ns)]
     assert (first, second) == (0, 0)

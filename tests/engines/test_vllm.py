@@ -64,7 +64,7 @@ def test_what_the_engine_reports_is_read_back_from_it(session: RunnerProcess, sm
     facts, told = result.effective, result.effective["reported"]
     assert (facts["architecture"], facts["dtype"], facts["devices"]) == ("LlamaForCausalLM", "float32", ["cpu"])
     assert told["engine"]["max_num_seqs"] == 8
-    assert told["engine"]["enable_prefix_caching"] is False
+    assert told["engine"]["enable_prefix_caching"] is facts["prefix_cache"] is False
     assert told["engine"]["max_model_len"] == 256
     # Worked out by the engine, from the bytes that it was given for its cache.
     assert told["engine"]["num_gpu_blocks"] > 8
@@ -197,6 +197,7 @@ def test_prefix_hits_are_counted_and_the_adapter_changes_the_text(
     rate = result.gauges["prefix_cache_hit_rate"]
     hits = sum(record.cached_tokens or 0 for record in requests)
     assert rate == pytest.approx(hits / sum(record.tokens_in for record in requests))
+    assert result.effective["prefix_cache"] is True
     assert result.effective["reported"]["engine"]["max_lora_rank"] == 16
     _, plain = run(session, spec_of(tmp_path, small, lengths=[100], batch_size=1, max_new_tokens=4))
     assert outputs(plain) != outputs(requests)

@@ -78,8 +78,8 @@ class Work:
     """What the windows of one attempt did. None: not known.
 
     `prompts_sha256` is over the token hashes of the distinct prompts that were served, `pool_sha256` that of the
-    prepared file they came from, `tokenizer` what its ids belong to. `cache_hits` is the share of prompt tokens that a
-    prefix cache served.
+    prepared file they came from, `tokenizer` what its ids belong to. `prefix_cache` is whether one was on, `cache_hits`
+    the share of prompt tokens that it served.
     """
 
     prompts_sha256: str
@@ -93,6 +93,7 @@ class Work:
     dtype: str | None
     cache_hits: float | None
     is_greedy: bool
+    prefix_cache: bool | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON types."""
@@ -155,6 +156,7 @@ def work_of(
         dtype=precision_told(effective),
         cache_hits=cache_hits(requests, gauges),
         is_greedy=is_greedy,
+        prefix_cache=effective.get("prefix_cache"),
     )
 
 
@@ -214,8 +216,8 @@ def _differences(first: Work, second: Work, limits: Limits) -> Iterator[str]:
         yield f"stop reasons: {_stops(first)} against {_stops(second)}"
     if first.dtype != second.dtype:
         yield f"dtype: {first.dtype or 'untold'} against {second.dtype or 'untold'}"
-    if _cache_differs(first.cache_hits, second.cache_hits, limits):
-        yield f"prompt tokens from a cache: {_share(first.cache_hits)} against {_share(second.cache_hits)}"
+    if _cache_differs(first, second, limits):
+        yield f"prompt tokens from a cache: {_share(first)} against {_share(second)}"
     if first.is_greedy != second.is_greedy:
         yield f"decoding: {_decoding(first)} against {_decoding(second)}"
 
@@ -227,13 +229,26 @@ def _same_prompts(first: Work, second: Work, limits: Limits) -> bool:
     return is_as_long and (first.prompts_sha256 == second.prompts_sha256 or is_one_pool)
 
 
-def _cache_differs(first: float | None, second: float | None, limits: Limits) -> bool:
-    """Whether the shares differ. An engine that did not tell may have taken any share: it agrees only with one that
-    took nothing worth telling, or that did not tell either, so that records from before an engine told stay comparable.
+def _cache_differs(first: Work, second: Work, limits: Limits) -> bool:
+    """Whether the shares differ. A cache that was on and not heard may have served any share: it agrees only with
+    another such. Of records from before engines told nothing is known: they agree with each other, and with what took
+    nothing worth telling.
     """
-    if first is None or second is None:
-        return any(told is not None and told > limits.cache_hits for told in (first, second))
-    return abs(first - second) > limits.cache_hits
+    one, other = _known_hits(first), _known_hits(second)
+    if one is not None and other is not None:
+        return abs(one - other) > limits.cache_hits
+    if _is_unheard(first) or _is_unheard(second):
+        return _is_unheard(first) != _is_unheard(second)
+    return any(told is not None and told > limits.cache_hits for told in (one, other))
+
+
+def _known_hits(work: Work) -> float | None:
+    """A cache that was off has served nothing."""
+    return 0.0 if work.cache_hits is None and work.prefix_cache is False else work.cache_hits
+
+
+def _is_unheard(work: Work) -> bool:
+    return work.cache_hits is None and work.prefix_cache is True
 
 
 def _relative(first: int, of_first: int, second: int, of_second: int) -> float:
@@ -287,8 +302,10 @@ def _stops(work: Work) -> str:
     return ", ".join(f"{stop} {count / max(work.requests, 1):.0%}" for stop, count in work.stops.items()) or "none"
 
 
-def _share(share: float | None) -> str:
-    return "not told" if share is None else f"{share:.1%}"
+def _share(work: Work) -> str:
+    if work.cache_hits is not None:
+        return f"{work.cache_hits:.1%}"
+    return {None: "not told", True: "one was on, its hits not told", False: "none was on"}[work.prefix_cache]
 
 
 def _decoding(work: Work) -> str:

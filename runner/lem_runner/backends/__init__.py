@@ -105,7 +105,8 @@ class Engine(ABC):
         """What the engine really runs with, read back from it. JSON types.
 
         `reported` in it holds `engine` and `sampling`: the parameters by their own names, each as the loaded engine
-        tells it, not as it was given. What the engine does not tell is left out.
+        tells it, not as it was given. What the engine does not tell is left out. `prefix_cache`: whether prompts may be
+        served from earlier ones.
         """
         return {}
 

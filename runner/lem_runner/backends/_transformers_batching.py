@@ -127,6 +127,11 @@ class Batcher:
         """Requests in one step, at most."""
         return int(self._manager.continuous_batching_config.max_requests_per_batch)
 
+    @property
+    def shares_prefixes(self) -> bool:
+        """Whether requests may take blocks of earlier ones: not every model's cache can, even where it is allowed."""
+        return bool(self._manager.batch_processor.cache.use_prefix_sharing)
+
     def submit(self, request: int, ids: list[int], max_new_tokens: int, seed: int) -> None:
         """Hand one request over. Sampling is seeded where nothing is in flight: later draws depend on who shares a
         step with whom."""

@@ -255,6 +255,7 @@ class TransformersEngine(ConcurrentEngine):
         """What was loaded and, once an attempt is admitted, how it decodes."""
         facts = {"backend": "pytorch", **self._facts, "engine": dict(self._settings)}
         facts["model_generation_ignored"] = self._ignored
+        facts["prefix_cache"] = self._batcher is not None and self._batcher.shares_prefixes
         told = {"engine": loading.told(self._facts), "sampling": {}}
         if self._config is not None:
             facts["generation"] = generation.in_force(self._config)

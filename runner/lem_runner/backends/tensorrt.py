@@ -160,6 +160,7 @@ class TensorRtEngine(ConcurrentEngine):
             "backend": "tensorrt",
             "dtype": dtype if dtype != "auto" else text.get("dtype") or text.get("torch_dtype"),
             "quantization": _inside(told, "quant_config", "quant_algo") or _checkpoint_quantization(self._model_config),
+            "prefix_cache": _inside(told, "kv_cache_config", "enable_block_reuse"),
             "max_position_embeddings": text.get("max_position_embeddings"),
             "vocab_size": text.get("vocab_size"),
             "device_name": self._device_names[0],

@@ -226,6 +226,7 @@ class VllmEngine(ConcurrentEngine):
             "backend": "vllm",
             "served_by": served_by,
             **self._facts,
+            "prefix_cache": bool(self._front.config.cache_config.enable_prefix_caching),
             "engine": dict(self._settings),
             "reported": told,
         }

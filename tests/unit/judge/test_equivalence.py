@@ -136,6 +136,40 @@ def test_a_cache_that_was_not_told_agrees_with_none_that_was_hit(
     assert len(differences(other, one)) == len(said)
 
 
+UNHEARD, OFF, OLD = (None, True), (None, False), (None, None)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        (UNHEARD, OFF, "one was on, its hits not told against none was on"),
+        (UNHEARD, OLD, "one was on, its hits not told against not told"),
+        (UNHEARD, (0.0, True), "one was on, its hits not told against 0.0%"),
+        ((0.5, True), OFF, "50.0% against none was on"),
+        (UNHEARD, UNHEARD, None),
+        ((0.0, True), OFF, None),
+        (OFF, OFF, None),
+        (OFF, OLD, None),
+    ],
+)
+def test_a_cache_that_was_on_and_not_heard_agrees_with_none_that_is_known(
+    first: tuple[float | None, bool | None], second: tuple[float | None, bool | None], said: str | None
+) -> None:
+    one, other = (work(served(60), cache_hits=hits, prefix_cache=is_on) for hits, is_on in (first, second))
+    assert differences(one, other) == ([] if said is None else [f"prompt tokens from a cache: {said}"])
+    assert bool(differences(other, one)) is (said is not None)
+
+
+def test_whether_a_cache_was_on_is_what_the_engine_tells_and_unknown_in_older_records() -> None:
+    for told in (True, False, None):
+        effective = {} if told is None else {"prefix_cache": told}
+        made = work_of(served(1), pool_sha256="", tokenizer=None, effective=effective, gauges={}, is_greedy=True)
+        assert made.prefix_cache is told
+    older = work(served(1)).to_json()
+    del older["prefix_cache"]
+    assert Work.from_json(older).prefix_cache is None
+
+
 def test_agreement_is_the_share_of_equal_texts_and_how_far_the_others_go_together() -> None:
     first = served(4)
     second = [*served(2), Request("0002", output_ids=(1, 2, 9, 9)), Request("0003", output_ids=(9, 2, 3, 4))]

@@ -122,6 +122,7 @@ def test_the_prefix_cache_is_counted_where_it_is_on(begin: Begin, tmp_path: Path
     assert runner.run("a1", on).type == "result", runner.stderr()
     # The warm-up has seen every prompt.
     assert all(record.cached_tokens for record in runner.requests("a1"))
+    assert runner.result("a1").effective["prefix_cache"] is True
 
 
 @pytest.mark.parametrize(
@@ -188,6 +189,7 @@ def test_what_the_engine_runs_with_is_read_back(begin: Begin, tmp_path: Path) ->
     told = result.effective["reported"]
     assert told["engine"]["dtype"] == result.effective["dtype"] == "float16"
     assert told["engine"]["kv_cache_config"]["enable_block_reuse"] is False
+    assert runner.result("a1").effective["prefix_cache"] is False
     assert told["engine"]["kv_cache_config"]["tokens_per_block"] == 32
     assert told["sampling"]["top_k"] == 1
     assert result.memory["device_used_b"] == 123456
