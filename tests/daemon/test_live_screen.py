@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from textual.widgets import DataTable, Static
 
-from lemctl.cli.watch.app import SHRINKS_AFTER, Watch, _cells
+from lemctl.cli.watch.app import SHRINKS_AFTER, Watch
 from lemctl.cli.watch.question import Question
+from lemctl.cli.watch.runs_left import Row
 from lemctl.cli.watch.traces import NO_SENSORS
 from lemctl.cli.watch.words import Words
 from lemctl.store.read_status import QueueLine
@@ -119,4 +120,12 @@ async def test_the_screen_does_not_jump_with_every_phase_of_a_run(night: Night) 
         app._say_above("measuring")
         assert app.query_one("#head", Words).text == "measuring"
     for status, state in (("Cooling", "under way"), ("Running", "under way"), ("Queued", "Queued")):
-        assert _cells(QueueLine(7, "replay", {}, 1, status, None))[1] == state
+        assert Row.of(QueueLine(7, "replay", {}, 1, status, None)).cells[1] == state
+
+
+@on_a_thread
+async def test_a_look_that_comes_while_the_screen_is_taken_down_is_no_error(night: Night) -> None:
+    app = Watch(night.home)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("q")
+    app._look()

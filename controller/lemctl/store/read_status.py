@@ -119,16 +119,30 @@ class QueueLine:
     why: str | None
 
 
-def queue_lines(connection: sqlite3.Connection, campaign_id: int, limit: int) -> list[QueueLine]:
-    """The runs of a campaign that have not ended, in the order of their turn."""
-    rows = connection.execute(
-        "SELECT r.id, e.backend, r.axes, r.cycle, r.status, json_extract(r.status_data, '$.why') FROM runs r"
-        " JOIN experiments e ON e.hash = r.experiment WHERE r.campaign_id = ?"
-        " AND r.status IN ('Queued', 'Starting', 'Cooling', 'Running')"
-        " ORDER BY r.status = 'Queued', r.position LIMIT ?",
-        (campaign_id, limit),
+_IN_QUEUE = "r.campaign_id = ? AND r.status IN ('Queued', 'Starting', 'Cooling', 'Running')"
+_BY_TURN = "ORDER BY r.status = 'Queued', r.position"
+
+
+def queue_lines(connection: sqlite3.Connection, campaign_id: int, limit: int = -1) -> list[QueueLine]:
+    """The runs of a campaign that have not ended, in the order of their turn; all of them below a limit of 0."""
+    sql = (
+        "SELECT r.id, e.backend, r.axes, r.cycle, r.status, json_extract(r.status_data, '$.why') FROM runs r"  # noqa: S608
+        f" JOIN experiments e ON e.hash = r.experiment WHERE {_IN_QUEUE} {_BY_TURN} LIMIT ?"
     )
+    rows = connection.execute(sql, (campaign_id, limit))
     return [QueueLine(row[0], row[1], json.loads(row[2]), row[3], row[4], row[5]) for row in rows]
+
+
+def queue_states(connection: sqlite3.Connection, campaign_id: int) -> list[tuple[int, str, str | None]]:
+    """(run, state, what holds it back) of the same runs in the same order: what can change of a queue."""
+    sql = f"SELECT r.id, r.status, json_extract(r.status_data, '$.why') FROM runs r WHERE {_IN_QUEUE} {_BY_TURN}"  # noqa: S608
+    return [(row[0], row[1], row[2]) for row in connection.execute(sql, (campaign_id,))]
+
+
+def queue_length(connection: sqlite3.Connection, campaign_id: int) -> int:
+    """How many there are of them."""
+    sql = f"SELECT count(*) FROM runs r WHERE {_IN_QUEUE}"  # noqa: S608 - a constant
+    return int(connection.execute(sql, (campaign_id,)).fetchone()[0])
 
 
 def next_queued(connection: sqlite3.Connection, campaign_id: int, now_utc: str) -> QueueLine | None:

@@ -11,22 +11,20 @@ from typing import Any, ClassVar
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
-from textual.widgets import DataTable, Footer, Input, TabbedContent, TabPane
+from textual.widgets import Footer, TabbedContent, TabPane
 
 from lemctl.cli.ask import ask_daemon
 from lemctl.cli.watch.picture import Picture, Reader
 from lemctl.cli.watch.question import Question
+from lemctl.cli.watch.queue import Queue
 from lemctl.cli.watch.traces import Traces
 from lemctl.cli.watch.words import Words
 from lemctl.clock import Clock, SystemClock
 from lemctl.errors import LemctlError
 from lemctl.paths import Home
-from lemctl.report.figures import axes_line
 from lemctl.report.status import headline, tail
 from lemctl.store.commands import Verb
 from lemctl.store.queries import CampaignRow
-from lemctl.store.read_status import QueueLine
-from lemctl.store.status import RUN_ACTIVE
 
 LOOK_EVERY_S = 2.0
 #: The head shrinks when it was shorter for so many looks: a screen whose lines jump with every phase of a run cannot be
@@ -57,7 +55,6 @@ class Watch(App[None]):
         self._home = home
         self._reader = Reader(home, clock or SystemClock())
         self._picture: Picture | None = None
-        self._queue: list[QueueLine] = []
         self._heights: deque[int] = deque(maxlen=SHRINKS_AFTER)
 
     def compose(self) -> ComposeResult:
@@ -65,9 +62,7 @@ class Watch(App[None]):
         yield Words(id="head")
         yield Traces()
         with TabbedContent():
-            with TabPane("Queue", id="queue-tab"):
-                yield Input(placeholder="words that a run must have", id="filter")
-                yield DataTable(id="queue", cursor_type="row", zebra_stripes=True)
+            yield Queue(self._reader.runs)
             with TabPane("Last runs", id="last-tab"), VerticalScroll():
                 yield Words(id="last")
             with TabPane("Log", id="log-tab"), VerticalScroll(id="log-scroll"):
@@ -76,9 +71,6 @@ class Watch(App[None]):
 
     def on_mount(self) -> None:
         """Look at once, then every two seconds."""
-        table = self.query_one("#queue", DataTable)
-        table.add_columns("run", "state", "what", "cycle")
-        table.focus()
         self._look()
         self.set_interval(LOOK_EVERY_S, self._look)
 
@@ -87,6 +79,8 @@ class Watch(App[None]):
         self._reader.close()
 
     def _look(self) -> None:
+        if not self.is_running:  # a timer may ring once more while the widgets are taken down
+            return
         try:
             self._picture = self._reader.look()
         except LemctlError as error:
@@ -99,9 +93,8 @@ class Watch(App[None]):
         elif shown == "log-tab":
             self.query_one("#log", Words).say(self._picture.log)
         self.query_one(Traces).show(self._picture)
-        if self._picture.queue is not None:
-            self._queue = list(self._picture.queue)
-            self._show_queue()
+        if self._picture.has_moved:
+            self.query_one(Queue).show()
 
     def _say_above(self, text: str) -> None:
         """The head, as high as it was of late."""
@@ -114,49 +107,14 @@ class Watch(App[None]):
         if self._picture is not None:
             self._look()
 
-    def _show_queue(self) -> None:
-        words = self.query_one("#filter", Input).value.lower().split()
-        rows = {str(line.run): _cells(line) for line in self._queue}
-        wanted = {run: cells for run, cells in rows.items() if all(word in " ".join(cells).lower() for word in words)}
-        table = self.query_one("#queue", DataTable)
-        shown = [str(key.value) for key in table.rows]
-        if [run for run in shown if run in wanted] != list(wanted):
-            at = table.cursor_row
-            table.clear()
-            for run, cells in wanted.items():
-                table.add_row(*cells, key=run)
-            if table.row_count:
-                table.move_cursor(row=min(at, table.row_count - 1))
-            return
-        # As a rule runs only leave: a table of some hundred rows is not made anew for that.
-        for run in shown:
-            if run not in wanted:
-                table.remove_row(run)
-            elif wanted[run][1] != table.get_row(run)[1]:
-                for column, cell in zip(table.columns, wanted[run], strict=True):
-                    table.update_cell(run, column, cell)
-
-    def on_input_changed(self) -> None:
-        """The filter works as it is typed."""
-        self._show_queue()
-
-    def on_input_submitted(self) -> None:
-        """Back to the table, the filter kept."""
-        self.query_one("#queue", DataTable).focus()
-
     def action_filter(self) -> None:
         """Open the filter of the queue."""
         self.query_one(TabbedContent).active = "queue-tab"
-        field = self.query_one("#filter", Input)
-        field.add_class("open")
-        field.focus()
+        self.query_one(Queue).open_filter()
 
     def action_close_filter(self) -> None:
         """Forget the filter."""
-        field = self.query_one("#filter", Input)
-        field.value = ""
-        field.remove_class("open")
-        self.query_one("#queue", DataTable).focus()
+        self.query_one(Queue).close_filter()
 
     def action_next_gpu(self) -> None:
         """Show the next GPU's sensors."""
@@ -192,9 +150,7 @@ class Watch(App[None]):
 
     def action_skip(self) -> None:
         """Skip the run that the cursor is on."""
-        table = self.query_one("#queue", DataTable)
-        if table.row_count:
-            run = int(table.get_row_at(table.cursor_row)[0])
+        if (run := self.query_one(Queue).chosen) is not None:
             self._ask(f"Skip run {run}?", "skip", {"run": run})
 
     def _campaign(self) -> CampaignRow | None:
@@ -219,14 +175,6 @@ class Watch(App[None]):
             return
         severity = "error" if answer.exit_code else "information"
         self.call_from_thread(self.notify, answer.text, severity=severity, markup=False)
-
-
-def _cells(line: QueueLine) -> tuple[str, str, str, str]:
-    axes = {key: value for key, value in line.axes.items() if key != "backend"}
-    what = f"{line.backend} {axes_line(axes)}{f', {line.why}' if line.why else ''}"
-    # Which phase it is in stands above: a table of sixty lines is not drawn anew for that.
-    state = "under way" if line.status in RUN_ACTIVE else line.status
-    return str(line.run), state, what, str(line.cycle)
 
 
 def watch(home: Home) -> None:

@@ -9,19 +9,18 @@ from typing import Any
 
 from lemctl.cli.logs import parts_of
 from lemctl.cli.status_view import read_status
+from lemctl.cli.watch.runs_left import RunsLeft
 from lemctl.clock import Clock
 from lemctl.errors import NotFound
 from lemctl.paths import Home
 from lemctl.report.status import Status
 from lemctl.store.database import Store
 from lemctl.store.read_results import log_places
-from lemctl.store.read_status import QueueLine, last_transition, queue_lines
 from lemctl.store.read_traces import Device, devices, power_since
 
 NS_PER_S = 1_000_000_000
 #: Seconds of history that a line of blocks shows, a value a second.
 HISTORY_S = 120
-QUEUE_LINES = 300
 LOG_LINES = 200
 #: name -> (key of the stored reading, factor to the unit, unit).
 TRACES: Mapping[str, tuple[str, float, str]] = {
@@ -71,12 +70,12 @@ class History:
 
 @dataclass
 class Picture:
-    """One look, at the monotonic time `at_ns`. `queue` None: as at the look before."""
+    """One look, at the monotonic time `at_ns`. `has_moved`: the queue may be another than at the look before."""
 
     status: Status
     at_ns: int
     histories: Sequence[History]
-    queue: Sequence[QueueLine] | None
+    has_moved: bool
     log: str
 
 
@@ -88,13 +87,14 @@ class Reader:
         self._clock = clock
         self._store = Store.open(home, "read")
         self._histories: dict[int, History] = {}
-        self._shown: tuple[int, int] | None = None
+        self.runs = RunsLeft(self._store.connection)
 
     def look(self) -> Picture:
         """The state now. Raises what the store raises."""
         status = read_status(self._store, self._home)
         now_ns = self._clock.monotonic_ns()
-        return Picture(status, now_ns, self._look_at_devices(now_ns), self._look_at_queue(status), self._log(status))
+        has_moved = self.runs.look(None if status.first is None else status.first.id)
+        return Picture(status, now_ns, self._look_at_devices(now_ns), has_moved, self._log(status))
 
     def close(self) -> None:
         """Give the database back."""
@@ -108,15 +108,6 @@ class Reader:
             history.take(power_since(connection, device.row, boot_id, max(since_ns, history.seen_ns)))
             history.forget(since_ns)
         return list(self._histories.values())
-
-    def _look_at_queue(self, status: Status) -> list[QueueLine] | None:
-        if status.first is None:
-            return None
-        newest = last_transition(self._store.connection), status.first.id
-        if newest == self._shown:
-            return None
-        self._shown = newest
-        return queue_lines(self._store.connection, status.first.id, QUEUE_LINES)
 
     def _log(self, status: Status) -> str:
         run = next((lane.document["run"] for lane in status.lanes), None)
