@@ -80,7 +80,7 @@ def test_a_filter_of_ten_thousand_runs_reads_no_more_than_what_has_changed(tmp_p
     with Night(tmp_path / "large") as night:
         night.add(campaign_text(cycles=2500, batches="[1, 2, 3, 4]"))
         with night.reading() as store:
-            runs = RunsLeft(store.connection)
+            runs = RunsLeft(store)
             assert runs.look(1)
             assert [row.line.run for row in runs.find(["9999"]).rows] == [9999]
             asked: list[str] = []

@@ -87,7 +87,7 @@ class Reader:
         self._clock = clock
         self._store = Store.open(home, "read")
         self._histories: dict[int, History] = {}
-        self.runs = RunsLeft(self._store.connection)
+        self.runs = RunsLeft(self._store)
 
     def look(self) -> Picture:
         """The state now. Raises what the store raises."""

@@ -6,11 +6,11 @@ changes its state every few seconds: so what never changes of a run is read once
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lemctl.report.figures import axes_line
+from lemctl.store.database import Store
 from lemctl.store.read_status import QueueLine, last_transition, queue_length, queue_lines, queue_states
 from lemctl.store.status import RUN_ACTIVE
 
@@ -51,8 +51,8 @@ class Found:
 class RunsLeft:
     """Reads of one campaign at a time what `find` needs. Owned by one thread."""
 
-    def __init__(self, connection: sqlite3.Connection):
-        self._connection = connection
+    def __init__(self, store: Store):
+        self._connection = store.connection
         self._seen: tuple[int | None, int] | None = None
         self._campaign: int | None = None
         self._rows: Mapping[int, Row] = {}
