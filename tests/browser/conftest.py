@@ -6,17 +6,21 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from report_page import HOSTILE
 
+from lem_runner.results import WindowRecord
 from lemctl.campaign.file import loads
 from lemctl.campaign.plan import plan
 from lemctl.cli.main import run
+from lemctl.daemon.instruments import Watched
 from lemctl.paths import Home, data_folder
 from lemctl.simulate import run_campaign
+from lemctl.simulate.instruments import SimulatedInstruments
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -58,10 +62,20 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """The state folder of one simulated campaign: 12 experiments, one of whose windows was throttled."""
+    """The state folder of one simulated campaign: 12 experiments, whose very first window was throttled and therefore
+    discarded; its run was tried again."""
     found = Home(tmp_path_factory.mktemp("evening"))
     made = plan(loads(CAMPAIGN, catalogue_dir=data_folder() / "images"))
-    assert run_campaign(made, CAMPAIGN, found, seed=4) == 0
+    end_attempt = SimulatedInstruments.end_attempt
+    shares = iter([0.5])
+
+    def throttled_once(instruments: SimulatedInstruments, windows: list[WindowRecord]) -> Watched:
+        watched = end_attempt(instruments, windows)
+        return replace(watched, evidence={"thermal_throttle_share": next(shares, 0.0)})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SimulatedInstruments, "end_attempt", throttled_once)
+        assert run_campaign(made, CAMPAIGN, found, seed=4) == 0
     with sqlite3.connect(found.database) as connection:
         boot, begin_ns, end_ns = connection.execute(
             "SELECT a.boot_id, w.t_begin_mono_ns, w.t_end_mono_ns FROM windows w JOIN attempts a ON a.id = w.attempt_id"

@@ -27,7 +27,10 @@ def many(story: Story) -> Story:
 
     def run_of(number: int, run: Any) -> Any:
         attempt = replace(
-            run.attempt, run=run.attempt.run + 1000 * number, experiment=f"{number}-{run.attempt.experiment}"
+            run.attempt,
+            run=run.attempt.run + 1000 * number,
+            attempt=run.attempt.attempt + 1000 * number,
+            experiment=f"{number}-{run.attempt.experiment}",
         )
         if not hasattr(run, "result"):
             return replace(run, attempt=attempt)
@@ -44,6 +47,7 @@ def many(story: Story) -> Story:
         report=replace(story.report, cells=cells, comparisons=[], lengths=[], work={}),
         runs=[run_of(number, run) for number in copies for run in story.runs],
         traces=[replace(run_of(number, one), buckets=one.buckets[::8]) for number in copies for one in story.traces],
+        discarded=[],
         distributions=[
             replace(one, experiment=f"{number}-{one.experiment}") for number in copies for one in story.distributions
         ],

@@ -88,28 +88,40 @@ def test_a_filter_and_a_pick_reach_every_part(browser: Any, written: Path) -> No
 
 def test_the_trace_marks_its_window_and_its_throttling(browser: Any, written: Path, home: Home) -> None:
     with sqlite3.connect(home.database) as connection:
-        ((run, peak_mw),) = connection.execute(
-            "SELECT a.run_id, max(s.reading->>'power_mw') FROM attempts a JOIN samples s ON s.boot_id = a.boot_id AND"
+        ((peak_mw,),) = connection.execute(
+            "SELECT max(s.reading->>'power_mw') FROM attempts a JOIN samples s ON s.boot_id = a.boot_id AND"
             " s.series = 'power' AND s.t_mono_ns BETWEEN a.started_mono_ns AND a.ended_mono_ns WHERE a.id = 1"
         ).fetchall()
     with opened(browser, written) as (tab, _):
         traces = tab.evaluate("JSON.parse(document.getElementById('traces').textContent)")
-        (trace,) = [one for one in traces if one["run"] == run]
-        assert len(traces) == 36
+        (trace,) = [one for one in traces if one["attempt"] == 1]
+        assert len(traces) == 37
         assert max(trace["high"]) == pytest.approx(peak_mw / 100, abs=0.6)  # extremes outlive the thinning
         assert {name for name, _, _ in trace["phases"]} >= {"loading", "cooling", "baseline", "warmup", "window"}
         begin, end = trace["windows"][0]
         assert trace["throttled"]
         assert all(begin - 10 <= trace["t"][place] <= (begin + end) / 2 for place in trace["throttled"])
         tab.evaluate("document.querySelector('#windows').scrollIntoView()")
+        assert "THROTTLED" in tab.locator("#windows figcaption").inner_text()
+
+
+def test_a_discarded_window_has_its_trace_and_why_it_was_discarded(browser: Any, written: Path, home: Home) -> None:
+    with sqlite3.connect(home.database) as connection:
+        ((run, cycle, outcome, verdict, text),) = connection.execute(
+            "SELECT r.id, r.cycle, a.outcome, a.verdict, f.text FROM attempts a JOIN runs r ON r.id = a.run_id"
+            " JOIN findings f ON f.attempt_id = a.id AND f.severity = 'INVALID' WHERE a.id = 1"
+        ).fetchall()
+    assert (outcome, verdict) == ("failed", "INVALID")
+    with opened(browser, written) as (tab, wrong):
         caption = tab.locator("#windows figcaption")
-        while f"run {run}," not in caption.inner_text():
-            before = caption.inner_text()
-            tab.locator("#windows").get_by_role("button", name="earlier run").click()
-            tab.wait_for_function(
-                "before => document.querySelector('#windows figcaption').textContent !== before", arg=before
-            )
-        assert "THROTTLED" in caption.inner_text()
+        tab.locator("#windows").get_by_role("button", name="later").click()
+        caption.get_by_text("VALID; GPU").wait_for()
+        tab.locator("#windows").get_by_label("windows", exact=True).select_option(label="discarded (1)")
+        caption.get_by_text("discarded").wait_for()
+        assert f"run {run}, cycle {cycle}, attempt 1, INVALID, discarded: {text}; GPU" in caption.inner_text()
+        assert "slowdown" in text
+        assert f"{cycle} (run {run}, attempt 1 INVALID)" in tab.locator("#windows .controls").inner_text()
+        assert wrong == []
 
 
 @pytest.mark.parametrize("width", [360, 412])

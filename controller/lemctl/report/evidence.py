@@ -42,7 +42,8 @@ def measured_runs(
 ) -> list[MeasuredRun]:
     """The runs that the cells average, in the order in which they were measured."""
     by_run = {result.run: result for result in results if counts(result, include_suspect)}
-    return [MeasuredRun(by_run[attempt.run], attempt) for attempt in attempts if attempt.run in by_run]
+    given = [attempt for attempt in attempts if attempt.is_result and attempt.run in by_run]
+    return [MeasuredRun(by_run[attempt.run], attempt) for attempt in given]
 
 
 @dataclass(frozen=True, slots=True)

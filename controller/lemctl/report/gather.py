@@ -51,12 +51,14 @@ def gather_story(
             store, name, every=True, in_depth=False, include_suspect=include_suspect, factors=factors
         )
         runs = measured_runs(results, attempts, include_suspect=include_suspect)
+        traces = reading.result()
         return Story(
             report=report,
             runs=runs,
             distributions=distributions(runs),
             covariates=covariates(runs),
-            traces=reading.result(),
+            traces=[trace for trace in traces if trace.attempt.is_result],
+            discarded=[trace for trace in traces if not trace.attempt.is_result],
         )
 
 

@@ -19,3 +19,5 @@ class Story:
     traces: Sequence[Trace]
     distributions: Sequence[Distribution]
     covariates: Sequence[Covariate]
+    #: Of the windows that were measured and then discarded, which gave no figure.
+    discarded: Sequence[Trace] = ()

@@ -1,4 +1,4 @@
-"""Power and temperature around every result, thinned out so that a page of a thousand windows stays small."""
+"""Power and temperature around every measured window, thinned out so that a page of a thousand windows stays small."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ THROTTLE_BITS = 0x8 | 0x20 | 0x40 | 0x80
 
 @dataclass(frozen=True, slots=True)
 class MeasuredAttempt:
-    """The attempt that gave a run's result, with what was kept of it. Times are monotonic ns of its boot."""
+    """An ended attempt, with what was kept of it. Times are monotonic ns of its boot."""
 
     run: int
     experiment: str
@@ -34,6 +34,15 @@ class MeasuredAttempt:
     windows: tuple[tuple[int, int], ...]
     gpus: tuple[str, ...]
     facts: dict[str, Any]
+    number: int = 1
+    outcome: str = "ok"
+    #: What was found against it: of an INVALID or SUSPECT one the findings, of a failed one its message.
+    why: str = ""
+
+    @property
+    def is_result(self) -> bool:
+        """It gave its run's result; any other was discarded."""
+        return self.outcome == "ok"
 
     @property
     def timeline(self) -> list[tuple[str, int]]:
@@ -56,20 +65,25 @@ class Bucket(NamedTuple):
 
 _MEASURED = (
     "SELECT r.id AS run, r.experiment, r.cycle, a.id AS attempt, a.boot_id, a.started_mono_ns, a.ended_mono_ns,"
-    " a.started_utc, a.verdict, a.facts, json_extract(s.engine, '$.gpus') AS gpus"
+    " a.started_utc, a.verdict, a.facts, a.number, a.outcome, json_extract(s.engine, '$.gpus') AS gpus,"
+    " coalesce((SELECT group_concat(f.text, '; ') FROM findings f"
+    "  WHERE f.attempt_id = a.id AND f.severity = a.verdict), a.message, '') AS why"
     " FROM runs r JOIN attempts a ON a.run_id = r.id LEFT JOIN sessions s ON s.id = a.session_id"
 )
 
 
 def measured_attempts(connection: sqlite3.Connection, campaign_id: int) -> list[MeasuredAttempt]:
-    """The attempts that gave a campaign's results, in the order in which they ran."""
+    """The ended attempts of a campaign that gave a result, or that measured a window and were discarded, in the order
+    in which they ran."""
     rows = connection.execute(
-        f"{_MEASURED} WHERE r.campaign_id = ? AND a.outcome = 'ok' ORDER BY a.id", (campaign_id,)
+        f"{_MEASURED} WHERE r.campaign_id = ? AND (a.outcome = 'ok' OR (a.outcome IS NOT NULL"  # noqa: S608 - a constant
+        " AND EXISTS (SELECT 1 FROM windows w WHERE w.attempt_id = a.id))) ORDER BY a.id",
+        (campaign_id,),
     ).fetchall()
     windows: dict[int, list[tuple[int, int]]] = {}
     for attempt, begin_ns, end_ns in connection.execute(
         "SELECT w.attempt_id, w.t_begin_mono_ns, w.t_end_mono_ns FROM runs r JOIN attempts a ON a.run_id = r.id"
-        " JOIN windows w ON w.attempt_id = a.id WHERE r.campaign_id = ? AND a.outcome = 'ok' ORDER BY w.window",
+        " JOIN windows w ON w.attempt_id = a.id WHERE r.campaign_id = ? AND a.outcome IS NOT NULL ORDER BY w.window",
         (campaign_id,),
     ):
         windows.setdefault(attempt, []).append((begin_ns, end_ns))
@@ -101,6 +115,9 @@ def _measured(row: sqlite3.Row, windows: list[tuple[int, int]]) -> MeasuredAttem
         windows=tuple(windows),
         gpus=tuple(json.loads(row["gpus"])) if row["gpus"] else (),
         facts=json.loads(row["facts"]),
+        number=row["number"],
+        outcome=row["outcome"],
+        why=row["why"],
     )
 
 

@@ -44,7 +44,8 @@ PLOTS: tuple[Section, ...] = (
     Section(
         "windows",
         "Power and temperature",
-        "Any run, from loading to its tail. Readings are thinned out, their extremes kept; the database has them all.",
+        "Any window that was measured, discarded ones too, from loading to the tail. Readings are thinned out, their"
+        " extremes kept; the database has them all.",
     ),
     Section("latencies", "Latency distributions", ""),
     Section(
@@ -113,7 +114,7 @@ def html_page(story: Story, library: Library) -> str:
             *_body(story),
             _json_element("data", data),
             _json_element("specs", library.specs()),
-            _json_element("traces", trace_rows(story.traces, place)),
+            _json_element("traces", trace_rows(story, place)),
             *(f"<script>{script}</script>" for script in scripts),
             "</body>",
             "</html>",

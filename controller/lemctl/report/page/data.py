@@ -171,27 +171,34 @@ def _pair(pair: Pair, place: Mapping[str, int]) -> dict[str, Any]:
     }
 
 
-def trace_rows(traces: Sequence[Trace], place: Mapping[str, int]) -> list[dict[str, Any]]:
-    """One object a trace, times in tenths of a second since the attempt began, powers in tenths of a watt."""
-    return [_trace(trace, place) for trace in traces]
+def trace_rows(story: Story, place: Mapping[str, int]) -> list[dict[str, Any]]:
+    """One object a trace in the order in which they ran, those of discarded windows among them; times in tenths of a
+    second since the attempt began, powers in tenths of a watt."""
+    ordered = sorted([*story.traces, *story.discarded], key=lambda trace: trace.attempt.attempt)
+    return [_trace(trace, place) for trace in ordered]
 
 
 def _trace(trace: Trace, place: Mapping[str, int]) -> dict[str, Any]:
     def tenths(value: float | None) -> int | None:
         return None if value is None else round(value * 10)
 
-    buckets = trace.buckets
+    attempt, buckets = trace.attempt, trace.buckets
     body: dict[str, Any] = {
-        "run": trace.attempt.run,
-        "cell": place[trace.attempt.experiment],
-        "cycle": trace.attempt.cycle,
+        "attempt": attempt.attempt,
+        "run": attempt.run,
+        "number": attempt.number,
+        "cell": place[attempt.experiment],
+        "cycle": attempt.cycle,
+        "outcome": attempt.outcome,
+        "verdict": attempt.verdict,
+        "why": attempt.why,
         "gpu": trace.gpu,
         "t": [tenths(trace.seconds(bucket.t_ns)) for bucket in buckets],
         "low": [tenths(bucket.low_w) for bucket in buckets],
         "mean": [tenths(bucket.mean_w) for bucket in buckets],
         "high": [tenths(bucket.high_w) for bucket in buckets],
         "temp": [bucket.temp_c for bucket in buckets],
-        "end": tenths(trace.seconds(trace.attempt.end_ns)),
+        "end": tenths(trace.seconds(attempt.end_ns)),
         "phases": [[name, tenths(begin), tenths(end)] for name, begin, end in trace.phases],
         "windows": [[tenths(begin), tenths(end)] for begin, end in trace.windows],
     }

@@ -142,7 +142,7 @@ function pick(cell) {
       { head: "verdict", text: (run) => run[4] },
       { head: "J/out token", text: (run) => number(run[5]), sort: (run) => run[5], isFigure: true },
       { head: "tokens/s", text: (run) => number(run[6]), sort: (run) => run[6], isFigure: true },
-      { head: "trace", text: () => "", node: (run) => h("button", { type: "button", class: "pick", onclick: () => { dialog.close(); showTrace(run[0]); } }, "show") },
+      { head: "trace", text: () => "", node: (run) => h("button", { type: "button", class: "pick", onclick: () => { dialog.close(); showTrace(run[3]); } }, "show") },
     ], runs),
     h("p", { class: "note" }, `\`lemctl results show ${runs[0]?.[0] ?? "RUN"}\` tells everything that was recorded of a run.`),
     sortedTable("Its figures", [

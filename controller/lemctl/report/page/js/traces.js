@@ -1,11 +1,11 @@
 // Power and temperature through one attempt. The samples are taken apart only when somebody looks.
 
-const trace = { all: null, byRun: new Map(), run: null, gpu: 0, plot: null, pickRun: null };
+const trace = { all: null, byAttempt: new Map(), attempt: null, kind: "all", gpu: 0, plot: null };
 
 function allTraces() {
   if (trace.all === null) {
     trace.all = JSON.parse(document.getElementById("traces").textContent);
-    for (const one of trace.all) trace.byRun.set(one.run, [...(trace.byRun.get(one.run) ?? []), one]);
+    for (const one of trace.all) trace.byAttempt.set(one.attempt, [...(trace.byAttempt.get(one.attempt) ?? []), one]);
   }
   return trace.all;
 }
@@ -13,10 +13,9 @@ function allTraces() {
 function tracePlot() {
   const found = allTraces();
   if (!found.length) return { absent: "no samples: no GPU sensor was read, or the samples are not in this database" };
-  const kept = found.filter((one) => isKept(one.cell));
-  if (!trace.byRun.has(trace.run)) trace.run = (kept[0] ?? found[0]).run;
+  if (!trace.byAttempt.has(trace.attempt)) trace.attempt = (chosen()[0] ?? found[0]).attempt;
   fillPicker();
-  const gpus = trace.byRun.get(trace.run);
+  const gpus = trace.byAttempt.get(trace.attempt);
   const one = gpus[Math.min(trace.gpu, gpus.length - 1)];
   const t = (tenths) => tenths / 10;
   const watts = (tenths) => (tenths === null ? null : tenths / 10);
@@ -42,7 +41,7 @@ function tracePlot() {
     // Room for the phases' names above and the throttling below.
     encode: { x: { scale: { domain: [0, one.end / 10] } }, "y:low": { scale: { domain: [0, 1.12 * Math.max(1, ...rows.map((row) => row.high ?? 0))], nice: false } } },
     height: Math.min(420, Math.max(300, innerWidth * 0.8)),
-    caption: `run ${one.run}, cycle ${one.cycle}, GPU ${one.gpu}: ${settingOf(one.cell)}; ${throttled}. The band spans the lowest and highest reading, the line is the mean; the measured window is blue`,
+    caption: `run ${one.run}, cycle ${one.cycle}, attempt ${one.number}, ${standing(one)}; GPU ${one.gpu}: ${settingOf(one.cell)}; ${throttled}. The band spans the lowest and highest reading, the line is the mean; the measured window is blue`,
     columns: [
       { head: "t in s", text: (row) => String(row.t), sort: (row) => row.t, isFigure: true }, { head: "lowest W", text: (row) => number(row.low), isFigure: true },
       { head: "mean W", text: (row) => number(row.mean), isFigure: true }, { head: "highest W", text: (row) => number(row.high), isFigure: true }, { head: "°C", text: (row) => number(row.temp), isFigure: true },
@@ -62,20 +61,39 @@ function spans(one, places, kind) {
   return found;
 }
 
+// The windows that people look for: name, and which traces it has.
+const KINDS = [
+  ["all", "all windows", () => true],
+  ["throttled", "throttled", (one) => Boolean(one.throttled)],
+  ["discarded", "discarded", (one) => one.outcome !== "ok"],
+];
+
+const chosen = () => allTraces().filter((one) => isKept(one.cell) && KINDS.find(([kind]) => kind === trace.kind)[2](one));
+
+// The verdict, and what was found against it; `failed` and the like where no verdict was reached.
+function standing(one) {
+  const word = one.verdict || one.outcome;
+  return `${one.outcome === "ok" ? word : `${word}, discarded`}${one.why ? `: ${one.why}` : ""}`;
+}
+
 function fillPicker() {
-  const one = trace.byRun.get(trace.run)[0];
-  const cells = [...new Set(allTraces().map((each) => each.cell))].filter((cell) => isKept(cell) || cell === one.cell);
-  const runsOf = (cell) => [...trace.byRun.values()].map((gpus) => gpus[0]).filter((each) => each.cell === cell);
-  const go = (run) => { trace.run = run; trace.plot.draw(); };
-  const runs = [...trace.byRun.keys()].filter((run) => isKept(trace.byRun.get(run)[0].cell));
-  const step = (by) => { const next = runs[runs.indexOf(trace.run) + by]; if (next !== undefined) go(next); };
+  const one = trace.byAttempt.get(trace.attempt)[0];
+  const attempts = [...new Set(chosen().map((each) => each.attempt))];
+  const firsts = [...trace.byAttempt.values()].map((gpus) => gpus[0]).filter((each) => attempts.includes(each.attempt) || each === one);
+  const cells = [...new Set(firsts.map((each) => each.cell))];
+  const of = (cell) => firsts.filter((each) => each.cell === cell);
+  const go = (attempt) => { trace.attempt = attempt; trace.plot.draw(); };
+  const step = (by) => { const next = attempts[attempts.indexOf(trace.attempt) + by]; if (next !== undefined) go(next); };
+  const kinds = KINDS.map(([kind, words, has]) => [kind, `${words} (${new Set(allTraces().filter((each) => isKept(each.cell) && has(each)).map((each) => each.attempt)).size})`]);
+  const label = (each) => `${each.cycle} (run ${each.run}, attempt ${each.number}${each.verdict === "VALID" ? "" : ` ${each.verdict || each.outcome}`})`;
   const parts = [
-    choice("experiment", cells.map((cell) => [cell, settingOf(cell)]), one.cell, (value) => go(runsOf(Number(value))[0].run)),
-    choice("cycle", runsOf(one.cell).map((each) => [each.run, `${each.cycle} (run ${each.run})`]), one.run, (value) => go(Number(value))),
-    h("button", { type: "button", onclick: () => step(-1) }, "← earlier run"),
-    h("button", { type: "button", onclick: () => step(1) }, "later run →"),
+    choice("windows", kinds, trace.kind, (kind) => { trace.kind = kind; go(chosen()[0]?.attempt ?? trace.attempt); }),
+    choice("experiment", cells.map((cell) => [cell, settingOf(cell)]), one.cell, (value) => go(of(Number(value))[0].attempt)),
+    choice("cycle", of(one.cell).map((each) => [each.attempt, label(each)]), one.attempt, (value) => go(Number(value))),
+    h("button", { type: "button", onclick: () => step(-1) }, "← earlier"),
+    h("button", { type: "button", onclick: () => step(1) }, "later →"),
   ];
-  const gpus = trace.byRun.get(trace.run);
+  const gpus = trace.byAttempt.get(trace.attempt);
   if (gpus.length > 1) parts.push(choice("GPU", gpus.map((each, i) => [i, each.gpu]), trace.gpu, (value) => { trace.gpu = Number(value); trace.plot.draw(); }));
   const place = document.getElementById("windows").querySelector(".controls");
   // Kept while the same choice is open: a list that is rebuilt under the finger closes.
@@ -83,10 +101,10 @@ function fillPicker() {
   place.hidden = false;
 }
 
-async function showTrace(run) {
+async function showTrace(attempt) {
   allTraces();
-  if (!trace.byRun.has(run)) return;
-  trace.run = run;
+  if (!trace.byAttempt.has(attempt)) return;
+  trace.attempt = attempt;
   await trace.plot.draw();
   document.getElementById("windows").scrollIntoView({ behavior: "smooth" });
 }
