@@ -6,6 +6,7 @@ Also what fetching a data set has in common with it (`hub_datasets`): the client
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import threading
 from collections.abc import Callable
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from lem_runner.failures import one_line
+from lem_runner.prompts import model_record
+from lem_runner.records import publish
 
 #: Weights as safetensors; what a tokenizer or a config may be. Pickles only where there is nothing else.
 _PATTERNS = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
@@ -40,7 +43,8 @@ def open_hub(missing: str) -> Any:
 def fetch_model(name: str, revision: str | None, folder: Path, report: Callable[[int, int | None], None]) -> None:
     """Fetch `name` to `folder`. `report(done_b, total_b)` is called now and then; `total_b` is None while unknown.
 
-    An interrupted fetch goes on where it stopped: the partial folder keeps its name. The token is read from HF_TOKEN.
+    An interrupted fetch goes on where it stopped: the partial folder keeps its name. The commit is written down beside
+    the files. The token is read from HF_TOKEN.
     """
     api = open_hub(f"model {name!r} is not in {folder}")
     partial = folder.with_name(f".{folder.name}.partial")
@@ -54,6 +58,8 @@ def fetch_model(name: str, revision: str | None, folder: Path, report: Callable[
         raise FetchError(explain("model", name, folder, error)) from error
     if not (partial / "config.json").is_file():
         raise FetchError(f"model {name!r}: it has no config.json, so transformers cannot load it")
+    record = {"name": name, "revision": revision, "commit": info.sha}
+    publish(model_record(partial), json.dumps(record, indent=1).encode() + b"\n")
     partial.replace(folder)
 
 

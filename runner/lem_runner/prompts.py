@@ -140,6 +140,20 @@ def read_dataset_record(prompts_dir: Path, dataset: Mapping[str, Any]) -> dict[s
     return record
 
 
+def model_record(folder: Path) -> Path:
+    """What was fetched into a model's folder: `{name, revision, commit}`; `revision` as it was asked for."""
+    return folder / "lemctl.json"
+
+
+def read_model_record(folder: Path) -> dict[str, Any] | None:
+    """The record of a fetched model, None where nothing was written down."""
+    try:
+        record = json.loads(model_record(folder).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
 def file_sha256(path: Path) -> str:
     """sha256 of a file's content, read in pieces."""
     digest = hashlib.sha256()

@@ -67,13 +67,17 @@ def samples(run: Run, format_: Form = "csv", output: Output = None) -> None:
 
 
 def environment(run: Run, json: Json = False) -> None:
-    """Where a run was measured: host, container and program, as they were recorded with each attempt."""
+    """Where a run was measured: host, container and program, and the commits of model and data set, by attempt."""
     from lemctl.store.read_results import environments_of, run_in_full
 
     with open_store() as store:
         found = run_in_full(store.connection, run)
         told = [
-            {"attempt": attempt["number"], **environments_of(store.connection, attempt["environment"])}
+            {
+                "attempt": attempt["number"],
+                "sources": attempt["facts"].get("sources"),
+                **environments_of(store.connection, attempt["environment"]),
+            }
             for attempt in found["attempts"]
         ]
     if json:

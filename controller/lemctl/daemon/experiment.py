@@ -142,6 +142,7 @@ def _attempt(run: QueuedRun, lane: Lane, world: World, cancel: Cancel, attempt: 
     asked = configuration(spec, parameters)
     tale.note({"configuration": asked})
     located = world.locate(spec)
+    tale.note({"sources": dict(located.sources)})
     runner_spec = run_spec(
         spec, parameters, located, lane.executor.path_of, need.key, lane.instruments.watches_warmup, world.folder_of
     )

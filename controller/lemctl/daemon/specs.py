@@ -45,6 +45,11 @@ class Located(Protocol):
         """Hash of that file."""
         ...
 
+    @property
+    def sources(self) -> Mapping[str, Any]:
+        """Which commits the model and the data set are of, or why none is known."""
+        ...
+
 
 @dataclass(frozen=True)
 class Resolved:

@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,11 +21,13 @@ from lem_runner.prompts import (
     model_folder_name,
     prompt_key,
     read_dataset_record,
+    read_model_record,
     tokenizer_identity,
 )
 from lem_runner.protocol import canonical_json
 from lemctl.engines.backends import BACKENDS
 from lemctl.engines.folders import folders_named, is_inside
+from lemctl.engines.sources import sources_of
 from lemctl.engines.traces import trace_of, trace_path
 from lemctl.errors import RunFailed
 
@@ -46,6 +48,8 @@ class Located:
     tokenizer: str
     trace: Path | None = None
     trace_sha256: str | None = None
+    sources: Mapping[str, Any] = field(default_factory=dict)
+    """`sources.sources_of`: which commits the model and the data set are of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,17 +203,25 @@ def locate(spec: Mapping[str, Any], settings: Settings) -> Located:
         if path is None or not path.exists():
             raise FileNotFoundError(path)
         meta = json.loads(path.with_suffix(".meta.json").read_text("utf-8"))
+        found = Located(folder, path, str(meta["sha256"]), tokenizer, sources=_sources(spec, folder, wanted, settings))
         trace = trace_of(spec["workload"])
         if trace is None:
-            return Located(folder, path, str(meta["sha256"]), tokenizer)
+            return found
         played = trace_path(trace, settings.paths.prompts)
-        return Located(folder, path, str(meta["sha256"]), tokenizer, played, file_sha256(played))
+        return replace(found, trace=played, trace_sha256=file_sha256(played))
     except (OSError, ValueError, KeyError) as error:
         raise RunFailed(
             "infra",
             f"the prompts ({wanted.label}) or the trace are not in {settings.paths.prompts};"
             " `lemctl images prefetch FILE` prepares them",
         ) from error
+
+
+def _sources(spec: Mapping[str, Any], folder: Path | None, prompts: PromptSet, settings: Settings) -> dict[str, Any]:
+    fetched = None if folder is None else read_model_record(folder)
+    is_hub = prompts.kind == "hub"
+    data = read_dataset_record(settings.paths.prompts, prompts.content()) if is_hub else None
+    return sources_of(spec, fetched, data)
 
 
 def missing(plan: Plan, settings: Settings, executor: str) -> list[Missing]:

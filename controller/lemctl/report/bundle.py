@@ -14,6 +14,7 @@ from typing import Any
 from lem_runner.prompts import file_sha256
 from lemctl import __version__
 from lemctl.report.document import Report
+from lemctl.report.evidence import sources_used
 from lemctl.report.export import csv_report
 from lemctl.report.methods import methods_text
 from lemctl.report.page.build import html_page
@@ -54,7 +55,7 @@ def write_bundle(store: Store, story: Story, library: Library, folder: Path, opt
     files = {
         "campaign.yaml": source,
         "campaign.json": json.dumps(document, indent=2, ensure_ascii=False),
-        "digests.json": json.dumps(_digests(report), indent=2, ensure_ascii=False),
+        "digests.json": json.dumps(_digests(story), indent=2, ensure_ascii=False),
         "report.html": html_page(story, library),
         "report.json": json.dumps(report.to_json(), indent=2, ensure_ascii=False),
         "tables/figures.csv": csv_report(report),
@@ -96,7 +97,8 @@ def _copy_prompts(store: Store, report: Report, folder: Path) -> list[str]:
     return [f"prompts: no file with sha256 {digest} is left" for digest in sorted(wanted - set(there))]
 
 
-def _digests(report: Report) -> Mapping[str, Any]:
+def _digests(story: Story) -> Mapping[str, Any]:
+    report = story.report
     environments = report.surroundings["environments"]
     return {
         "lemctl": environments.get("project") or [{"version": __version__}],
@@ -105,7 +107,8 @@ def _digests(report: Report) -> Mapping[str, Any]:
             {"backend": session["backend"], "python": session["python"], "packages": session["packages"]}
             for session in report.surroundings["sessions"]
         ],
-        "models": sorted({cell.model for cell in report.cells}),
+        "models": sources_used(story.runs, "model") or sorted({cell.model for cell in report.cells}),
+        "datasets": sources_used(story.runs, "dataset"),
         "experiments": {cell.experiment: cell.axes for cell in report.cells},
     }
 
@@ -159,7 +162,7 @@ def _readme(story: Story, missing: Sequence[str]) -> str:
             "| `methods.md` | a paragraph of methods with the settings and versions that were used |",
             "| `tables/`, `plots/` | figures as CSV, LaTeX, Markdown; plots as SVG and PDF |",
             "| `campaign.yaml`, `campaign.json` | the campaign as it was written, and with every default filled in |",
-            "| `digests.json` | versions, images, models, experiments by hash |",
+            "| `digests.json` | versions, images, commits of models and data sets, experiments by hash |",
             "| `lem.db` | every run, attempt, figure and raw sample, SQLite |",
             "| `prompts/` | the prompts with their token ids |",
             "| `CITATION.cff` | how to cite it |",

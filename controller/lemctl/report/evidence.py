@@ -46,6 +46,12 @@ def measured_runs(
     return [MeasuredRun(by_run[attempt.run], attempt) for attempt in given]
 
 
+def sources_used(runs: Sequence[MeasuredRun], what: str) -> list[dict[str, Any]]:
+    """The distinct sources of a kind, `model` or `dataset`, in the order of the runs; none where none were recorded."""
+    found = [(run.attempt.facts.get("sources") or {}).get(what) for run in runs]
+    return [source for place, source in enumerate(found) if source and source not in found[:place]]
+
+
 @dataclass(frozen=True, slots=True)
 class Covariate:
     """A circumstance that might move the figure: its values by run, and the slope that was found."""

@@ -15,7 +15,15 @@ from lemctl.report.evidence import MeasuredRun
 from lemctl.report.figures import axis_names, axis_value, number, sort_key
 from lemctl.report.story import Story
 from lemctl.report.text import ENGINE_PACKAGES
-from lemctl.report.used import Spec, decoding_sentence, listed, parameter_sentence, precision_sentence, work_sentences
+from lemctl.report.used import (
+    Spec,
+    decoding_sentence,
+    listed,
+    parameter_sentence,
+    precision_sentence,
+    source_sentences,
+    work_sentences,
+)
 
 #: How a warm-up ended, in words.
 WARMUPS = {
@@ -32,6 +40,7 @@ def methods_text(story: Story, document: Mapping[str, Any], specs: Mapping[str, 
     used = [spec for experiment, spec in specs.items() if experiment in measured or not measured]
     sentences = [
         *_what(story.report),
+        *source_sentences(story.runs),
         *_engines(story.report),
         *_where(story.report),
         *work_sentences(used),

@@ -11,7 +11,7 @@ from typing import Any
 
 from lemctl.judge.equivalence import decodes_greedily, precision_told
 from lemctl.lines import plural
-from lemctl.report.evidence import MeasuredRun
+from lemctl.report.evidence import MeasuredRun, sources_used
 from lemctl.report.figures import axis_value, sort_key
 
 Spec = Mapping[str, Any]
@@ -26,6 +26,26 @@ def work_sentences(specs: Sequence[Spec]) -> Iterator[str]:
     yield f"Prompts came from {listed(_distinct(map(_prompts, workloads)))}{same_ids}."
     yield f"Output was {listed(_distinct(map(_kind_of_output, workloads)))} ({_longest(workloads)})."
     yield f"Requests were submitted {listed(_loads([workload['load'] for workload in workloads]))}."
+
+
+def source_sentences(runs: Sequence[MeasuredRun]) -> Iterator[str]:
+    """The commits of models and data sets, or why there are none."""
+    for what, word in (("model", "model"), ("dataset", "data set")):
+        sources = sources_used(runs, what)
+        known = [source for source in sources if source.get("commit")]
+        if known:
+            noun, was = (word, "is") if len(known) == 1 else (f"{word}s", "are")
+            yield f"The {noun} {listed([_at_commit(source) for source in known])} {was} as fetched from the hub."
+        for source in sources:
+            if not source.get("commit"):
+                name = f" {source['name']}" if source.get("name") else ""
+                digest = f", sha256 {source['sha256']}" if source.get("sha256") else ""
+                yield f"The {word}{name} has no commit: {source['reason']}{digest}."
+
+
+def _at_commit(source: Mapping[str, Any]) -> str:
+    asked = f" (revision {source['revision']} asked for)" if source.get("revision") else ""
+    return f"{source['name']} at commit {source['commit']}{asked}"
 
 
 def _prompts(workload: Spec) -> str:

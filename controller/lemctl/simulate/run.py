@@ -22,6 +22,7 @@ from lemctl.daemon.lanes import Lane
 from lemctl.daemon.locks import FileLock
 from lemctl.daemon.recovery import recover
 from lemctl.daemon.serve import POLL_S, Daemon
+from lemctl.engines.sources import sources_of
 from lemctl.errors import Locked, RunsFailed
 from lemctl.paths import Home
 from lemctl.simulate.device import DeviceModel, SimulatedGpu
@@ -45,6 +46,7 @@ class _Nowhere:
     """Nothing is read from disk in a simulation; its prompts are named by what would choose them."""
 
     prompts_sha256: str
+    sources: dict[str, Any]
     model_path = None
     tokenizer = None
     trace_sha256 = None
@@ -130,7 +132,9 @@ def _daemon(store: Store, clock: SimulatedClock, rng: random.Random, faults: boo
         workload = spec["workload"]
         names = ("dataset", "prompts", "seed", "template", "select", "lengths")
         chosen = {name: workload[name] for name in names if name in workload}
-        found = _Nowhere(hashlib.sha256(canonical_json(chosen).encode()).hexdigest())
+        found = _Nowhere(
+            hashlib.sha256(canonical_json(chosen).encode()).hexdigest(), sources_of(spec, None, None, "no engine ran")
+        )
         tokens_in = workload["dataset"].get("input_len") or PROMPT_TOKENS
         executor.inputs[str(found.prompts)] = (tokens_in, _evenly(workload["load"].get("trace")))
         return found

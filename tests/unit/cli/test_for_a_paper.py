@@ -107,6 +107,9 @@ def test_a_bundle_holds_the_campaign_and_nothing_of_others(bundle: Path, state: 
             ]
             assert rows[0] == rows[1]
             assert rows[0]
+    digests = json.loads((folder / "digests.json").read_text())
+    assert [source["reason"] for source in digests["models"]] == ["its weights are random"]
+    assert [source["reason"] for source in digests["datasets"]] == ["its token ids are random"]
     citation = (folder / "CITATION.cff").read_text()
     assert 'family-names: "Doe"\n    given-names: "Jane"' in citation
     assert '- name: "ACME"' in citation

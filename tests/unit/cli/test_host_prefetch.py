@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from lemctl.campaign.plan import Plan, plan
 from lemctl.engines import prefetch as prefetching
 from lemctl.engines import prepared
 from lemctl.engines.prefetch import Step, locate, missing, prefetch
+from lemctl.engines.sources import NO_RECORD, sources_of
 from lemctl.errors import PreflightRefused, RunFailed
 from lemctl.paths import Home
 from lemctl.settings import Settings, load_settings
@@ -102,6 +104,36 @@ def test_a_model_folder_is_found_under_its_name(settings: Settings) -> None:
     assert prepared.model_path(hub, settings) == models / "org--name--v1"
     assert prepared.model_path({**hub, "revision": None}, settings) == models / "org--name"
     assert prepared.model_path({**hub, "kind": "path", "name": "a/b"}, settings) == models / "a" / "b"
+
+
+def test_a_run_knows_the_commit_of_what_was_fetched_and_why_there_is_none(settings: Settings) -> None:
+    folder = settings.models / "org--name--v1"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(TOKENIZER))
+    wanted = plan_with(settings, "hf:org/name@v1")
+    prefetch(wanted, settings, "local", lambda _: None)
+    asked = {"kind": "hf", "name": "org/name", "revision": "v1"}
+    spec = wanted.experiments[0].spec
+    assert locate(spec, settings).sources["model"] == {**asked, "commit": None, "reason": NO_RECORD}
+    record = {"name": "org/name", "revision": "v1", "commit": "c0ffee"}
+    (folder / "lemctl.json").write_text(json.dumps(record))
+    assert locate(spec, settings).sources["model"] == {**asked, "commit": "c0ffee"}
+    assert missing(wanted, settings, "local") == [], "the record is no part of the tokenizer"
+    (folder / "lemctl.json").write_text(json.dumps({**record, "name": "org/other"}))
+    assert locate(spec, settings).sources["model"]["commit"] is None, "a folder copied from another model"
+    assert locate(spec, settings).sources["dataset"]["reason"] == "its token ids are random"
+
+
+def test_a_data_set_is_known_by_its_commit_or_its_content(settings: Settings) -> None:
+    write_data(settings, "one", "two", "three")
+    spec = plan_with(settings, RANDOM, "file:own.txt").experiments[0].spec
+    found = sources_of(spec, None, None)["dataset"]
+    assert (found["commit"], found["reason"]) == (None, "it is a local file")
+    assert found["sha256"] == hashlib.sha256(b"one\ntwo\nthree\n").hexdigest()
+    hub = {**spec["workload"], "dataset": {"kind": "hub", "name": "org/data", "revision": "v2", "sha256": None}}
+    record = {"name": "org/data", "revision": "v2", "commit": "beef", "parts": {}}
+    found = sources_of({**spec, "workload": hub}, None, record)["dataset"]
+    assert found == {"kind": "hub", "name": "org/data", "revision": "v2", "commit": "beef"}
 
 
 def test_drawn_prompts_for_a_stored_model_need_no_engine(settings: Settings) -> None:

@@ -145,6 +145,28 @@ def test_the_versions_of_each_engine() -> None:
     assert "served by" not in told(measured(1))
 
 
+def test_models_and_data_sets_by_commit_or_why_there_is_none() -> None:
+    def fetched(kind: str, name: str, commit: str, revision: str | None = None) -> dict[str, Any]:
+        return {"kind": kind, "name": name, "revision": revision, "commit": commit}
+
+    local = {"kind": "path", "name": "mine", "reason": "it is a local folder"}
+    file = {"kind": "file", "name": "own.txt", "reason": "it is a local file", "sha256": "f00d"}
+    facts = [
+        {"sources": {"model": fetched("hf", "org/a", "c0ffee", "v1"), "dataset": fetched("hub", "org/d", "beef")}},
+        {"sources": {"model": fetched("hf", "org/b", "abcd"), "dataset": fetched("hub", "org/d", "beef")}},
+        {"sources": {"model": local, "dataset": file}},
+    ]
+    text = told(*(measured(number, one) for number, one in enumerate(facts)))
+    assert (
+        "The models org/a at commit c0ffee (revision v1 asked for) and org/b at commit abcd are as fetched from the"
+        " hub. The model mine has no commit: it is a local folder. The data set org/d at commit beef is as fetched"
+        " from the hub. The data set own.txt has no commit: it is a local file, sha256 f00d." in text
+    )
+    random = {"sources": {"model": {"kind": "random", "reason": "its weights are random"}}}
+    assert "The model has no commit: its weights are random." in told(measured(1, random))
+    assert "commit" not in told(measured(1))
+
+
 def test_the_host_and_its_gpus() -> None:
     gpu = {"name": "NVIDIA H100", "driver": "550.54", "power_limit_mw": 700000}
     host = {"os": "Debian 12", "kernel": "6.1", "cpu": {"model": "Xeon"}, "gpus": [gpu, {"uuid": "untold"}]}

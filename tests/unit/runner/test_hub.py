@@ -63,7 +63,11 @@ class Hub:
             json.dumps({"model": model, "models_dir": str(self.models), "prompts_dir": str(folder), "download": True})
         )
 
-    def fetch(self, served: dict[str, object], **environment: str) -> subprocess.CompletedProcess[str]:
+    def fetch(
+        self, served: dict[str, object], revision: str | None = None, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        job = json.loads(self.job.read_text())
+        self.job.write_text(json.dumps({**job, "model": {**job["model"], "revision": revision}}))
         clean = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
         own = {
             "PYTHONPATH": str(self.folder / "packages"),
@@ -88,8 +92,15 @@ def test_a_fetched_model_has_its_own_folder_and_only_what_is_needed(hub: Hub) ->
     done = hub.fetch({"files": files})
     assert done.returncode == 0, done.stderr
     folder = hub.models / "org--model"
-    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "lemctl.json", "model.safetensors"]
     assert [path.name for path in hub.models.iterdir()] == ["org--model"]
+
+
+def test_what_was_fetched_is_written_down_beside_it(hub: Hub) -> None:
+    files = {"config.json": CONFIG, "model.safetensors": "w", "lemctl.json": '{"commit": "said by the repository"}'}
+    assert hub.fetch({"files": files}, revision="v1").returncode == 0
+    record = json.loads((hub.models / "org--model--v1" / "lemctl.json").read_text())
+    assert record == {"name": "org/model", "revision": "v1", "commit": "c0ffee"}
 
 
 def test_pickles_are_fetched_only_where_there_is_nothing_else(hub: Hub) -> None:
