@@ -342,6 +342,14 @@ FAULTS: tuple[tuple[str, tuple[Row, ...]], ...] = (
                 ),
             ),
             (
+                "a GPU lost that a run does not use",
+                "the run goes on; the energy of idle GPUs is absent, with the reason",
+                (
+                    "tests/unit/measure/test_sampler.py::"
+                    "test_a_watched_gpu_that_is_lost_costs_the_run_nothing_but_its_own_line",
+                ),
+            ),
+            (
                 "a sampler that ends between runs",
                 "another one after 5 s, then ever more rarely, up to once a minute",
                 (

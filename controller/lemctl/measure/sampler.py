@@ -9,7 +9,8 @@ absolute monotonic deadlines, so that a late poll does not shift the next, and w
     ["s", gpu, t_ns, [[pid, kind, bytes], ...]]  processes on the GPU (null: cannot be listed)
     ["missing", gpu, {quantity: reason}]         what this GPU turned out not to give
     ["hole", from_ns, to_ns]                     the process was kept from its deadlines
-    ["lost", reason]                             and exit 3
+    ["gone", gpu, reason]                        a GPU that is only watched was lost: the others go on
+    ["lost", reason]                             one of the run's was, and exit 3
 
 Down, one line each: `fast` (counter about every 20 ms, power every 100 ms), `idle` (both once a second), `quit`.
 stdin at its end means that the controller is gone. The parent's side is `watch`.
@@ -31,7 +32,7 @@ from typing import Any, Literal
 
 from lemctl.measure.forecast import TickForecast
 from lemctl.measure.gpu import GpuProbe, NvmlProbe
-from lemctl.measure.readings import NS_PER_S, CounterTick, GpuLostError, GpuSample, NvmlUnavailableError
+from lemctl.measure.readings import NS_PER_S, CounterTick, GpuFacts, GpuLostError, GpuSample, NvmlUnavailableError
 
 EXIT_LOST = 3
 EXIT_UNAVAILABLE = 4
@@ -151,13 +152,25 @@ class Sampling:
                 for gpu in self.gpus:
                     self._read_sample(gpu)
         if is_slow_due:
-            for gpu in self.watched if self.is_fast else (*self.gpus, *self.watched):
-                self._emit_tick(gpu, self._counters[gpu].poll(self.probe))
-                self._read_sample(gpu)
+            for gpu in () if self.is_fast else self.gpus:
+                self._look(gpu)
+            for gpu in tuple(self.watched):
+                self._look_aside(gpu)
             for gpu in self.gpus:
                 self._list_processes(gpu)
             for gpu in (*self.gpus, *self.watched):
                 self._tell_missing(gpu)
+
+    def _look(self, gpu: str) -> None:
+        self._emit_tick(gpu, self._counters[gpu].poll(self.probe))
+        self._read_sample(gpu)
+
+    def _look_aside(self, gpu: str) -> None:
+        try:
+            self._look(gpu)
+        except GpuLostError as error:
+            self.watched.remove(gpu)
+            self.emit(["gone", gpu, str(error)])
 
     def _note_hole(self, now_ns: int) -> None:
         if now_ns - self._last_power_ns > HOLE_PERIODS * self.power.period_ns:
@@ -244,6 +257,25 @@ def _be_punctual() -> None:
         os.setpriority(os.PRIO_PROCESS, 0, -10)
 
 
+def _greet(probe: GpuProbe, gpus: Sequence[str], watched: Sequence[str], lines: Lines) -> list[str]:
+    """Say hello; the GPUs that can be watched. Raises GpuLostError for one of the run's."""
+    aside = {gpu: _facts_aside(probe, gpu) for gpu in watched}
+    seen = {gpu: found for gpu, found in aside.items() if isinstance(found, GpuFacts)}
+    facts = {gpu: found.to_json() for gpu, found in ({gpu: probe.facts(gpu) for gpu in gpus} | seen).items()}
+    lines.emit(["hello", {"pid": os.getpid(), "gpus": facts}])
+    for gpu in aside.keys() - seen.keys():
+        lines.emit(["gone", gpu, str(aside[gpu])])
+    lines.flush()
+    return list(seen)
+
+
+def _facts_aside(probe: GpuProbe, gpu: str) -> GpuFacts | GpuLostError:
+    try:
+        return probe.facts(gpu)
+    except GpuLostError as error:
+        return error
+
+
 def main(arguments: Sequence[str]) -> int:
     """Read the settings, open NVML, greet, sample. Exit codes are in the module's docstring."""
     settings = json.loads(arguments[0])
@@ -256,12 +288,8 @@ def main(arguments: Sequence[str]) -> int:
         lines.flush()
         return EXIT_UNAVAILABLE
     try:
-        facts = {gpu: probe.facts(gpu).to_json() for gpu in (*settings["gpus"], *settings["watched"])}
-        lines.emit(["hello", {"pid": os.getpid(), "gpus": facts}])
-        lines.flush()
-        sampling = Sampling(
-            probe, settings["gpus"], settings["watched"], settings["periods_s"], lines.emit, time.monotonic_ns()
-        )
+        watched = _greet(probe, settings["gpus"], settings["watched"], lines)
+        sampling = Sampling(probe, settings["gpus"], watched, settings["periods_s"], lines.emit, time.monotonic_ns())
         sample_until_told(sampling, lines)
     except GpuLostError as error:
         lines.emit(["lost", str(error)])

@@ -7,6 +7,7 @@ One `SamplerProcess` watches all GPUs of a lane. A GPU that is lost or a call th
 from __future__ import annotations
 
 import json
+import logging
 import os
 import select
 import subprocess
@@ -35,6 +36,8 @@ from lemctl.measure.readings import (
 PASSED_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "LANG", "LC_ALL", "TZ")
 _STOP_PATIENCE_S = 2.0
 
+_log = logging.getLogger(__name__)
+
 
 class SamplerFailedError(Exception):
     """The sampler's process ended by itself; the message holds the end of its stderr."""
@@ -55,7 +58,8 @@ class SamplerSettings:
 class SamplerProcess:
     """A running sampler, a context manager.
 
-    `gpus` are the UUIDs of the run, `watched` other GPUs of the host (read once a second, a line of their own).
+    `gpus` are the UUIDs of the run, `watched` other GPUs of the host (read once a second, a line of their own; one that
+    is lost is no longer watched, and `missing` says why).
     `sink` is called from the reading thread with batches of rows for the store; what it raises ends the sampling.
     `owns` tells whether a process is of the run; it is asked when one is seen, because later it may have gone.
     """
@@ -317,6 +321,11 @@ class SamplerProcess:
     def _take_lost(self, reason: str) -> None:
         self._trouble = self._trouble or GpuLostError(reason)
 
+    def _take_gone(self, gpu: str, reason: str) -> None:
+        _log.warning("a GPU that is only watched is lost: %s", reason)
+        self.missing[gpu] = {"energy": reason, "power": reason}
+        self._watched.remove(gpu)
+
     def _take_hole(self, from_ns: int, to_ns: int) -> None:
         self.holes.append((from_ns, to_ns))
 
@@ -359,6 +368,7 @@ _TAKERS: Mapping[str, Callable[..., Sample | None]] = {
     "hello": SamplerProcess._take_hello,
     "unavailable": SamplerProcess._take_unavailable,
     "missing": SamplerProcess._take_missing,
+    "gone": SamplerProcess._take_gone,
     "lost": SamplerProcess._take_lost,
     "hole": SamplerProcess._take_hole,
     "c": SamplerProcess._take_counter,

@@ -324,6 +324,28 @@ def test_idle_gpus_are_watched_on_a_line_of_their_own(host_with_gpus: Host) -> N
     assert list(sampler.facts) == [stub.uuid(0), stub.uuid(1)]
 
 
+@pytest.mark.parametrize("before_the_start", [True, False])
+def test_a_watched_gpu_that_is_lost_costs_the_run_nothing_but_its_own_line(
+    host_with_gpus: Host, before_the_start: bool
+) -> None:
+    stub = host_with_gpus(gpus=2)
+    stub.gpu(1).lost = int(before_the_start)
+    with SamplerProcess([stub.uuid(0)], watched=[stub.uuid(1)], environment=stub.environment) as sampler:
+        sampler.begin_record()
+        sampler.set_rate("fast")
+        assert sampler.wait_until(time.monotonic_ns(), 5.0)
+        stub.gpu(1).lost = 1
+        wait_for(lambda: stub.uuid(1) in sampler.missing, 5.0, "word of the loss")
+        edges = sample_window(sampler, 0.2, 1.0)
+        assert sampler.wait_until(time.monotonic_ns() + 60 * S, 0.1, watched=True), "nobody waits for what is gone"
+        series = {index: sampler.series(stub.uuid(index)) for index in range(2)}
+    watched = {stub.uuid(1): series[1]}
+    seen = observe({stub.uuid(0): series[0]}, [edges], watched=watched, missing=sampler.missing)
+    assert isinstance(seen.headline, MeterEnergy)
+    assert isinstance(seen.not_allotted, NoEnergy)
+    assert f"GPU {stub.uuid(1)} is " in seen.not_allotted.reason
+
+
 def test_between_windows_it_reads_once_a_second_and_the_memory_stays_empty(host_with_gpus: Host) -> None:
     stub = host_with_gpus()
     rows: list[Sample] = []
