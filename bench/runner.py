@@ -50,8 +50,10 @@ LOSS_LIMIT, HALF_WIDTH_LIMIT = 0.01, 0.005
 MIN_PAIRS = 10
 PROMPTS, BATCH_SIZE, INPUT_LEN, NEW_TOKENS = 32, 4, 32, 16
 EVENT_CEILING_S = 300.0
-#: How often the runner's events are looked at, as the controller does.
-LOOK_S = 0.05
+#: How often the runner's events are looked at, and for how long they are left alone after `go`, in lengths of its last
+#: window: twenty looks a second in mid-window take some per cent from an engine that computes on every core, and the
+#: bare side has none beside it.
+LOOK_S, LEAVE_ALONE = 0.05, 1.3
 #: About 20 M parameters: some milliseconds a step on two cores.
 SHAPE = {
     "model_type": "llama",
@@ -160,6 +162,7 @@ class Runner:
         self._folder, self._spec = folder, spec
         self._count = 0
         self._read_b = 0
+        self._last_window_s = 0.0
         self._process = subprocess.Popen(
             [str(contender.python), "-m", "lem_runner", str(folder)],
             stdin=subprocess.PIPE,
@@ -181,10 +184,12 @@ class Runner:
         self._send(Command("run", attempt, self._spec))
         self._wait(attempt, "loaded")
         self._send(Command("go", attempt))
+        time.sleep(LEAVE_ALONE * self._last_window_s)
         said = self._wait(attempt, "result")
         (window,) = json.loads((self._folder / result_file(attempt)).read_bytes())["windows"]
         lines = (self._folder / requests_file(attempt)).read_bytes().splitlines()
         window_ns = window["t_end_ns"] - window["t_begin_ns"]
+        self._last_window_s = window_ns / 1e9
         own_ns = window_ns - _busy_ns([RequestRecord.decode(line) for line in lines])
         return Window(window_ns, window["tokens_out"], own_ns, said.t_mono_ns - sent_ns)
 
