@@ -55,7 +55,12 @@ class Settings(BaseModel):
     ballast_mb: int = Field(
         64, ge=0, description="Kept on the state folder's disk, and given up to write the state when that disk is full."
     )
-
+    prefetch_total_s: float = Field(
+        86_400.0, gt=0, description="Longest time to fetch and prepare one model with its prompts."
+    )
+    prefetch_silence_s: float = Field(
+        900.0, gt=0, description="Longest time in which a prefetch may make no progress; then it is ended."
+    )
     metrics_listen: str | None = Field(
         None,
         pattern=r"^[^:\s]+:[0-9]{1,5}$",

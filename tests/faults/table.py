@@ -430,6 +430,16 @@ FAULTS: tuple[tuple[str, tuple[Row, ...]], ...] = (
                 ),
             ),
             (
+                "a prefetch that stalls or never ends",
+                "ended in one line, its container too; what was fetched is kept",
+                (
+                    "tests/unit/test_fetching.py::test_a_prefetch_without_progress_is_ended_in_one_line",
+                    "tests/unit/test_fetching.py::test_a_prefetch_that_goes_on_for_ever_is_ended_at_its_limit",
+                    f"{D}/test_prefetch_that_hangs.py::"
+                    "test_a_prefetch_that_stalls_in_its_container_leaves_no_container",
+                ),
+            ),
+            (
                 "an address of notifications that refuses or hangs",
                 "tried again ever more rarely; no run waits",
                 (

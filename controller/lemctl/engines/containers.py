@@ -204,9 +204,16 @@ class Containers:
 
     def sweep(self, home_hash: str) -> int:
         """Remove every container of that state folder; returns how many there were. None has a network of its own."""
+        return self._remove(self.leftovers(home_hash))
+
+    def remove(self, spec: ContainerSpec) -> int:
+        """Remove every container of the project, running or not; `down` may pass over those of `run_command`."""
+        return self._remove(self._labelled({PROJECT_LABEL: spec.project}))
+
+    def _remove(self, found: Sequence[ContainerFacts]) -> int:
         removed = 0
         client = self._client(self._call_timeout_s)
-        for container in self.leftovers(home_hash):
+        for container in found:
             with suppress(ContainerGone), _translated(f"removing container {container.name}"):
                 client.container.remove(container.id, force=True, volumes=True)
                 removed += 1

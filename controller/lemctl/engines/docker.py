@@ -6,6 +6,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +172,11 @@ class DockerExecutor:
         self._settings.models.mkdir(parents=True, exist_ok=True)
         spec = self.container_spec(backend, "doctor", gpus)
         probe = [backend.interpreter, "-c", NVML_PROBE, str(len(gpus))]
-        return _trouble_of(self._containers.run_command(spec, probe))
+        trouble = _trouble_of(self._containers.run_command(spec, probe))
+        if trouble is not None:  # a client that was ended has left its container
+            with suppress(ContainerFault):
+                self._containers.remove(spec)
+        return trouble
 
     def container_spec(self, backend: Backend, lane: str, gpus: Sequence[str]) -> ContainerSpec:
         """The service of a backend on a lane, with the lane's GPUs."""

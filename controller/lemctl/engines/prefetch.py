@@ -10,18 +10,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lem_runner.prompts import file_sha256
 from lemctl.engines.backends import BACKENDS
+from lemctl.engines.fetching import FetchLimits, Step, run_job
 from lemctl.engines.prepared import (
     Located,
     Missing,
@@ -55,16 +54,6 @@ ALLOWED_ENVIRONMENT = (
     "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE",
 )  # fmt: skip
 _MOUNT = Path("/lem")
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """Progress of a job; `total` None while unknown."""
-
-    step: str
-    done: int
-    total: int | None
-    message: str
 
 
 def prefetch(plan: Plan, settings: Settings, executor: str, on_progress: Callable[[Step], None]) -> None:
@@ -108,10 +97,10 @@ def _do_job(
             own = [settings.paths.prompts, folder, *folder.rglob("*")]
             own += [settings.models] if not has_model(model_path(model, settings)) else []
             own += (settings.paths.prompts / "datasets").rglob("*")
-            command, environment = _container_command(argv, settings, own)
+            command, environment, remove = _container_command(argv, settings, own)
         else:
             command = [BACKENDS[TEXT_BACKEND].local_interpreter if needs_engine else sys.executable, *argv]
-            environment = _environment()
+            environment, remove = _environment(), _nothing
         # A person knows a file by its name in the campaign, not the copy that the job works on, and the host's folders.
         names = {str(seen_at(copy)): f"file:{copy.name}" for copy in folder.glob("*/*")}
         names |= {f"{seen_at(path)}/": f"{path}/" for path in (settings.models, settings.paths.prompts)}
@@ -121,8 +110,18 @@ def _do_job(
                 text = text.replace(seen, name)
             return text
 
-        said = _run(command, environment, lambda step: on_progress(replace(step, message=named(step.message))))
+        said = run_job(
+            command,
+            environment,
+            lambda step: on_progress(replace(step, message=named(step.message))),
+            FetchLimits(settings.prefetch_total_s, settings.prefetch_silence_s),
+            remove,
+        )
         return complaints + [named(complaint) for complaint in said]
+
+
+def _nothing() -> None:
+    """A process of ours leaves nothing behind."""
 
 
 def _needs_libraries(prompts: PromptSet) -> bool:
@@ -188,50 +187,6 @@ def _job_folder(settings: Settings) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _run(command: Sequence[str], environment: Mapping[str, str], on_progress: Callable[[Step], None]) -> list[str]:
-    """Run it; returns the lines of its complaints. Ctrl-C ends it too."""
-    try:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            env=dict(environment),
-        )
-    except OSError as error:
-        raise PreflightRefused(f"{command[0]} cannot be started: {error.strerror}") from error
-    said: list[str] = []
-    assert process.stdout is not None
-    assert process.stderr is not None
-    drain = threading.Thread(target=said.extend, args=(process.stderr,), daemon=True)
-    drain.start()
-    try:
-        for line in process.stdout:
-            if (step := _step(line)) is not None:
-                on_progress(step)
-        code = process.wait()
-        drain.join()
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            process.wait()
-    complaints = [line.strip().removeprefix("prefetch: ") for line in said if line.startswith("prefetch: ")]
-    if code and not complaints:
-        last = next((line.strip() for line in reversed(said) if line.strip()), f"exit code {code}")
-        raise LemctlError(f"prefetch failed: {last}")
-    return complaints if code else []
-
-
-def _step(line: str) -> Step | None:
-    try:
-        body = json.loads(line)
-        return Step(body["step"], body["done"], body["total"], body["message"])
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
 def _environment() -> dict[str, str]:
     allowed = {name: os.environ[name] for name in ALLOWED_ENVIRONMENT if name in os.environ}
     return allowed | {
@@ -243,18 +198,26 @@ def _environment() -> dict[str, str]:
 
 def _container_command(
     argv: Sequence[str], settings: Settings, own: Sequence[Path]
-) -> tuple[list[str], dict[str, str]]:
-    """The service's command line; `own` is what it writes to, handed to its user where we are root."""
+) -> tuple[list[str], dict[str, str], Callable[[], None]]:
+    """The service's command line, its environment, and what removes its container, which outlives a client that is
+    ended; `own` is what it writes to, handed to its user where we are root."""
     from lemctl.engines.containers import Containers
+    from lemctl.engines.errors import ContainerFault
 
+    containers = Containers()
     spec = _service(settings)
     uid, gid = int(spec.env["LEM_UID"]), int(spec.env["LEM_GID"])
     if os.getuid() == 0:
         for path in own:
             os.chown(path, uid, gid)
-    command = Containers().run_command(spec, [BACKENDS[TEXT_BACKEND].interpreter, *argv])
+    command = containers.run_command(spec, [BACKENDS[TEXT_BACKEND].interpreter, *argv])
+
+    def remove() -> None:
+        with suppress(ContainerFault):  # no engine answers: the next start of a daemon sweeps
+            containers.remove(spec)
+
     # Compose passes the token on by its name: it stands in no command line.
-    return command, dict(os.environ)
+    return command, dict(os.environ), remove
 
 
 def _service(settings: Settings) -> ContainerSpec:
@@ -276,7 +239,8 @@ def _service(settings: Settings) -> ContainerSpec:
         "LEM_GID": str(user.gid),
         "LEM_HOME_HASH": home.hash,
     }
-    project = f"lem-{home.hash}-{SERVICE}"
+    # One for each prefetch: two may run beside each other, and each removes its own.
+    project = f"lem-{home.hash}-{SERVICE}-{os.getpid()}"
     return ContainerSpec(project, SERVICE, (data_folder() / "compose.yaml",), environment, home.hash)
 
 

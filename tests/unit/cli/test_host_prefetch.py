@@ -197,11 +197,6 @@ def test_the_fetching_process_sees_the_token_and_no_other_secret(monkeypatch: py
     assert "aws" not in environment.values()
 
 
-def test_an_interpreter_that_is_none_is_refused_by_name(settings: Settings) -> None:
-    with pytest.raises(PreflightRefused, match="/no/python cannot be started"):
-        prefetching._run(["/no/python"], {}, lambda _: None)
-
-
 def test_images_prefetch_prints_what_it_did(lemctl: Lemctl, tmp_path: Path) -> None:
     file = tmp_path / "fetch.yaml"
     file.write_text(
