@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 app = new_app("The figures of a campaign.")
 
 FORMS = ("text", "csv", "json", "latex", "markdown", "methods")
+SCALES = ("auto", "linear", "log")
 
 
 @app.command("report")
@@ -48,18 +49,40 @@ def report(
     plots: Annotated[
         Path | None, typer.Option("--plots", metavar="FOLDER", help="Write the plots there, as SVG and PDF.")
     ] = None,
+    figure: Annotated[
+        list[str] | None, typer.Option("--figure", metavar="METRIC", help="With --plots: what to draw. Repeatable.")
+    ] = None,
+    by: Annotated[
+        list[str] | None, typer.Option("--by", metavar="KEY", help="With --plots: by which swept key. Repeatable.")
+    ] = None,
+    colour: Annotated[
+        str | None, typer.Option("--colour", metavar="KEY", help="With --plots: colours by this swept key.")
+    ] = None,
+    scale: Annotated[
+        str | None, typer.Option("--scale", metavar="auto|linear|log", help="With --plots: the scale of --figure.")
+    ] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option("--against", metavar="METRIC", help="With --plots: energy against this one. Repeatable."),
+    ] = None,
 ) -> None:
     """The figures of a campaign, one row per experiment."""
     if html and plots is not None:
         raise UsageMistake("--html writes one file, --plots a folder: give one of them")
     if output is not None and not html:
         raise UsageMistake("--output goes with --html; the other forms are printed: `lemctl report > FILE`")
+    choice = {"figures": figure, "by": by, "colour": colour, "scale": scale, "against": against}
+    chosen = {name: value for name, value in choice.items() if value}
+    if chosen and plots is None:
+        raise UsageMistake("--figure, --by, --colour, --scale and --against go with --plots; the page has them itself")
+    if scale not in (None, *SCALES):
+        raise UsageMistake(f"--scale is one of {', '.join(SCALES)}; found {scale!r}")
     factors = read_factors({"price_per_kwh": price, "co2e_g_per_kwh": co2e})
     if html:
         write_html(name, output, include_suspect=include_suspect, factors=factors)
         return
     if plots is not None:
-        write_plots(name, plots, include_suspect=include_suspect)
+        write_plots(name, plots, chosen, include_suspect=include_suspect)
         return
     if format_ not in FORMS:
         raise UsageMistake(f"--format is one of {', '.join(FORMS)}; found {format_!r}")
@@ -134,8 +157,11 @@ def write_html(
     out(str(path))
 
 
-def write_plots(name: str | None, folder: Path, *, include_suspect: bool = False) -> None:
-    """Write every plot that there is data for. Raises `PreflightRefused` without the packages that it needs."""
+def write_plots(
+    name: str | None, folder: Path, choice: Mapping[str, Any] | None = None, *, include_suspect: bool = False
+) -> None:
+    """Write every plot that there is data for; `choice` are fields of `PlotChoice`. Raises `PreflightRefused` without
+    the packages that it needs."""
     from lemctl.report.gather import gather_story
     from lemctl.report.plots import figures
 
@@ -143,7 +169,7 @@ def write_plots(name: str | None, folder: Path, *, include_suspect: bool = False
         story = gather_story(store, name, include_suspect=include_suspect)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        written = figures.write_plots(story, folder)
+        written = figures.write_plots(story, folder, figures.PlotChoice(**(choice or {})))
     except OSError as error:
         raise UsageMistake(f"{folder} cannot be written: {error.strerror}") from None
     for path in written:

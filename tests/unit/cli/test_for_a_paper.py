@@ -180,6 +180,30 @@ def test_plots_are_vector_graphics(lemctl: Lemctl) -> None:
             assert not list(root.iter("{http://www.w3.org/2000/svg}image"))
 
 
+def test_what_the_page_lets_one_choose_are_options_of_the_plots(lemctl: Lemctl) -> None:
+    chosen = ("--figure", "e2e_p90", "--by", "batch_size", "--colour", "batch_size", "--scale", "linear")
+    said = lemctl("report", "demo", "--plots", "chosen", *chosen, "--against", "ttft_p50")
+    names = {Path(line).stem for line in said.out.splitlines()}
+    assert {"e2e_p90-by-batch_size", "pareto-ttft_p50", "latency-e2e", "hours-since-the-first-run"} <= names
+    assert not {"energy-by-batch_size", "pareto-throughput"} & names
+    words = {node.text for node in ElementTree.parse("chosen/e2e_p90-by-batch_size.svg").iter()}
+    assert {"4", "16"} <= words, "the colours are those of the batch sizes"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--by", "batch_size"), "go with --plots"),
+        (("--plots", "none", "--by", "dtype"), "does not sweep 'dtype'; it sweeps batch_size"),
+        (("--plots", "none", "--scale", "cubic"), "--scale is one of auto, linear, log"),
+    ],
+)
+def test_a_choice_that_cannot_be_is_refused_in_one_line(lemctl: Lemctl, options: tuple[str, ...], words: str) -> None:
+    said = lemctl("report", "demo", *options)
+    assert said.code == 2
+    assert words in said.err
+
+
 def test_methods_tell_the_settings_and_counts_that_were_used(lemctl: Lemctl) -> None:
     text = lemctl("report", "demo", "--format", "methods").out
     for words in (
