@@ -67,7 +67,10 @@ def samples(run: Run, format_: Form = "csv", output: Output = None) -> None:
 
 
 def environment(run: Run, json: Json = False) -> None:
-    """Where a run was measured: host, container and program, and the commits of model and data set, by attempt."""
+    """Where a run was measured, with which commits of model and data.
+
+    Host, container and program, as they were recorded with each attempt.
+    """
     from lemctl.store.read_results import environments_of, run_in_full
 
     with open_store() as store:
