@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from lem_runner.protocol import RunSpec
@@ -349,6 +350,7 @@ class _Nowhere:
     tokenizer = None
     prompts = Path("/nowhere.jsonl")
     prompts_sha256 = ""
+    sources = MappingProxyType[str, Any]({})
 
 
 def check_begin(host: Host, attempt: str) -> None:

@@ -18,6 +18,8 @@ NIGHT = 'hours: {from: "22:00", to: "07:00", tz: UTC}'
 #: Due at 22:00 in the zone of its hours, which are always.
 NIGHTLY = 'schedule: "0 22 * * *"\nhours: {from: "00:00", to: "24:00", tz: UTC}'
 
+NOTIFY = "notify: {urls_from: LEM_NOTIFY_T}"
+
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Host]:
@@ -29,6 +31,12 @@ def host(tmp_path: Path) -> Iterator[Host]:
 
 def finished(host: Host, name: str = "night") -> bool:
     return host.campaign(name).status.kind == "Finished"
+
+
+def told(host: Host) -> list[tuple[str, str, str]]:
+    """Event, title and body of every message."""
+    rows = host.store.connection.execute("SELECT event, title, body FROM outbox ORDER BY id")
+    return [(row[0], row[1], row[2]) for row in rows]
 
 
 def test_nothing_begins_before_its_hours_and_status_says_when(host: Host) -> None:
@@ -72,8 +80,13 @@ def test_a_run_longer_than_every_window_is_passed_over_and_said(host: Host) -> N
     host.script = [lambda _: None, lambda _: None, lambda h: setattr(h, "run_s", 60.0)]  # from the second load on
     host.add(planned(cycles=1, experiments=2, name="before"))
     host.until(lambda: finished(host, "before"), "end")
-    host.add(planned('hours: {from: "22:00", to: "23:30", tz: UTC}', cycles=1, experiments=2))
+    host.add(planned(f'hours: {{from: "22:00", to: "23:30", tz: UTC}}\n{NOTIFY}', cycles=1, experiments=2))
     host.until(lambda: host.campaign().status.kind == "Paused", "pause")
+    ((event, title, body),) = told(host)
+    assert (event, title) == ("breaker", "night is paused: its runs are longer than its hours")
+    assert "expected to be longer than its hours" in body
+    assert "1 of 2 runs done, 1 left" in body
+    assert "`lemctl campaign resume night`" in body
     assert host.statuses() == ["Queued", "Done"]
     reason = host.campaign().status.reason  # type: ignore[union-attr]
     assert "the runs of 1 experiment are expected to be longer than its hours, 22:00 to 23:30 (UTC)" in reason
@@ -266,10 +279,17 @@ def test_a_probe_that_is_to_be_retried_lets_no_other_run_through(host: Host) -> 
 @pytest.mark.parametrize(("what", "status"), [("pause", "Paused"), ("abort", "Cancelled")])
 def test_on_failure_does_what_it_says(host: Host, what: str, status: str) -> None:
     host.faults = ["engine_error"]
-    host.add(planned(f"on_failure: {what}"))
+    host.add(planned(f"on_failure: {what}\n{NOTIFY}"))
     host.until(lambda: host.campaign().status.kind == status, status)
     assert host.statuses() == ["Failed", *(["Queued"] * 2 if what == "pause" else ["Cancelled"] * 2)]
-    assert host.campaign().status.reason == f"a run failed with engine_error (on_failure: {what})"  # type: ignore[union-attr]
+    reason = f"a run failed with engine_error (on_failure: {what})"
+    assert host.campaign().status.reason == reason  # type: ignore[union-attr]
+    ((event, title, body),) = told(host)
+    assert body.startswith(reason)
+    if what == "pause":
+        assert (event, title) == ("breaker", "night is paused after failures")
+    else:
+        assert (event, title) == ("finished", "night was ended after a failure")
 
 
 def test_retry_takes_the_kind_of_failure_as_a_condition(host: Host) -> None:

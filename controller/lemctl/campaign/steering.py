@@ -137,7 +137,8 @@ class Notify(Section):
     on: list[Told] = Field(
         default=["finished", "breaker", "gpu_lost", "disk_low"],
         min_length=1,
-        description="What is told; `digest` is a summary once a day. By default everything but that.",
+        description="What is told: `finished` its end, also one by `on_failure`; `breaker` a pause that only a person "
+        "ends or that follows failures; `digest` a summary once a day. By default everything but that.",
     )
 
 

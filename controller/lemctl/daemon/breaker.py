@@ -36,15 +36,15 @@ def judge_campaign(tx: Transaction, campaign: Campaign, clock: Clock) -> None:
     if to is None:
         return
     event: outbox.Event = "breaker"
-    next_step = f"; `lemctl campaign resume {campaign.label}`"
+    title, next_step = None, f"; `lemctl campaign resume {campaign.label}`"
     if isinstance(to, CampaignCancelled):
-        event, next_step = "finished", ""
+        event, title, next_step = "finished", "was ended after a failure", ""
         campaigns.cancel_queued(tx, campaign, to.reason, clock, "daemon")
         campaigns.close(tx, campaign, to, clock, "daemon")
     else:
         moves.move(tx, "campaign", campaign.id, to, utc_text(clock.utc()), "daemon")
     body = f"{to.reason}; {campaigns.describe(tx, campaign, clock)}{next_step}"
-    outbox.tell(tx, campaign, event, body, clock)
+    outbox.tell(tx, campaign, event, body, clock, title=title)
 
 
 def _verdict(tx: Transaction, campaign: Campaign, clock: Clock) -> CampaignPaused | CampaignCancelled | None:

@@ -12,7 +12,7 @@ from lemctl.daemon import schedule
 from lemctl.daemon.lanes import Lane
 from lemctl.daemon.specs import resolved
 from lemctl.lines import plural
-from lemctl.store import campaigns, moves, queue, read_history
+from lemctl.store import campaigns, moves, outbox, queue, read_history
 from lemctl.store.campaigns import Campaign
 from lemctl.store.database import Transaction
 from lemctl.store.queue import QueuedRun
@@ -67,13 +67,20 @@ def _in_hours(tx: Transaction, campaign: Campaign, hours: Hours, clock: Clock, l
             return turn if hold is None else Turn(campaign, None, f"{campaign.label}: {hold.why}", hold.again)
         too_long.add(turn.run.experiment)
     if too_long and turn.again is None and not turn.has_moved:
-        reason = (
-            f"the runs of {plural(len(too_long), 'experiment')} are expected to be longer than its hours,"
-            f" {describe(hours)}: give it longer ones with `lemctl campaign extend`, or skip them"
-        )
-        moves.move(tx, "campaign", campaign.id, CampaignPaused(reason=reason), utc_text(clock.utc()), "daemon")
+        _pause_for_hours(tx, campaign, hours, len(too_long), clock)
         return Turn(campaign, has_moved=True)
     return turn
+
+
+def _pause_for_hours(tx: Transaction, campaign: Campaign, hours: Hours, experiments: int, clock: Clock) -> None:
+    """Nothing that is left fits its hours, and only a person can change that: so somebody is told."""
+    reason = (
+        f"the runs of {plural(experiments, 'experiment')} are expected to be longer than its hours,"
+        f" {describe(hours)}: give it longer ones with `lemctl campaign extend`, or skip them"
+    )
+    moves.move(tx, "campaign", campaign.id, CampaignPaused(reason=reason), utc_text(clock.utc()), "daemon")
+    body = f"{reason}; {campaigns.describe(tx, campaign, clock)}; `lemctl campaign resume {campaign.label}` goes on"
+    outbox.tell(tx, campaign, "breaker", body, clock, title="is paused: its runs are longer than its hours")
 
 
 def expected_s(tx: Transaction, campaign: Campaign, run: QueuedRun, lane: Lane | None) -> Expected:

@@ -40,11 +40,18 @@ class Letter:
 
 
 def tell(
-    tx: sqlite3.Connection, campaign: Campaign, event: Event, body: str, clock: Clock, key: str | None = None
+    tx: sqlite3.Connection,
+    campaign: Campaign,
+    event: Event,
+    body: str,
+    clock: Clock,
+    key: str | None = None,
+    title: str | None = None,
 ) -> bool:
     """Write a message for those whom the campaign names, if it wants this event told; whether it was written.
 
-    What has a `key` is told once, ever.
+    What has a `key` is told once, ever. `title` goes on from the campaign's name where the event's own words do not say
+    what happened.
     """
     notify = campaign.document.get("notify")
     if notify is None or event not in notify["on"]:
@@ -58,7 +65,7 @@ def tell(
             campaign.id,
             notify["urls_from"],
             key,
-            f"{campaign.label} {TITLES[event]}",
+            f"{campaign.label} {title or TITLES[event]}",
             redact(body),
             now_utc,
             now_utc,
