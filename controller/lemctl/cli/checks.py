@@ -45,6 +45,7 @@ def all_checks(settings: Settings, executor: str) -> list[Check]:
         *_needed(settings, use),
         lambda: _database(settings),
         lambda: _outbox(settings),
+        lambda: _kept_out(settings),
         checks_host.governor,
         checks_host.timers,
         checks_engine.images if executor == "docker" else checks_engine.interpreters,
@@ -213,3 +214,19 @@ def _outbox(settings: Settings) -> Check:
         return Check("notifications", False, str(error), "see the database's line", is_needed=False)
     fix = "`lemctl notify test` shows what is wrong with an address"
     return Check("notifications", not found, found[0] if found else "none that waits", fix, is_needed=False)
+
+
+def _kept_out(settings: Settings) -> Check:
+    from lemctl.store.database import Store
+    from lemctl.store.samples import quarantined
+
+    if not settings.paths.database.exists():
+        return Check("GPUs kept out", True, "none yet")
+    try:
+        with Store.open(settings.paths) as store:
+            found = quarantined(store.connection)
+    except LemctlError as error:
+        return Check("GPUs kept out", False, str(error), "see the database's line", is_needed=False)
+    detail = "; ".join(f"{gpu}: {reason}" for gpu, reason in found.items())
+    fix = "look after it, then `lemctl campaign resume NAME`, of any campaign, lets it in again"
+    return Check("GPUs kept out", not found, detail or "none", fix, is_needed=False)

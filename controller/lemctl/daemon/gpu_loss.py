@@ -33,7 +33,7 @@ def lose_gpus(tx: Transaction, campaign: Campaign, gpus: Sequence[str], why: str
 
 def refuse_kept_out(store: Store, campaign: Campaign, gpus: Sequence[str]) -> None:
     """Raise `PreflightRefused` while one of the GPUs is kept out."""
-    for gpu, reason in samples.quarantined(store.connection, gpus).items():
-        raise PreflightRefused(
-            f"GPU {gpu} is kept out since it failed ({reason}); `lemctl campaign resume {campaign.label}` lets it in"
-        )
+    for gpu, reason in samples.quarantined(store.connection).items():
+        if gpu in gpus:
+            lets_in = f"`lemctl campaign resume {campaign.label}` lets it in"
+            raise PreflightRefused(f"GPU {gpu} is kept out since it failed ({reason}); {lets_in}")

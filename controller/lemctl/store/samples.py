@@ -59,10 +59,10 @@ def lift_quarantine(tx: sqlite3.Connection) -> list[str]:
     return found
 
 
-def quarantined(connection: sqlite3.Connection, gpus: Sequence[str]) -> dict[str, str]:
-    """Those of the GPUs that are kept out, with the reason."""
+def quarantined(connection: sqlite3.Connection) -> dict[str, str]:
+    """The GPUs that are kept out, with the reasons."""
     rows = connection.execute("SELECT uuid, quarantine_reason FROM devices WHERE quarantined_utc IS NOT NULL")
-    return {row[0]: row[1] for row in rows if row[0] in gpus}
+    return {row[0]: row[1] for row in rows}
 
 
 def keep_memory_floor(tx: sqlite3.Connection, gpu: str, since: str, used_b: int) -> None:

@@ -16,7 +16,7 @@ from lemctl.cli import checks, checks_gpu, checks_host
 from lemctl.clock import SystemClock, utc_text
 from lemctl.daemon.locks import FileLock
 from lemctl.paths import Home
-from lemctl.store import live
+from lemctl.store import live, samples
 from letterbox import letterbox
 from night import Night, campaign_text
 
@@ -97,6 +97,20 @@ def test_gpus_with_their_modes_and_users(lemctl: Lemctl, tmp_path: Path, monkeyp
         assert name in found
         assert found[name]["result"] == "OK" or found[name]["fix"]
     assert "container toolkit" not in found, "the local executor needs none"
+
+
+def test_a_gpu_that_is_kept_out_is_told_with_the_command_that_lets_it_in(lived_in: Past, lemctl: Lemctl) -> None:
+    def kept_out() -> dict[str, str]:
+        checks = json.loads(lemctl("doctor", "--json").out)["checks"]
+        return next(check for check in checks if check["name"] == "GPUs kept out")
+
+    assert kept_out()["result"] == "OK"
+    with lived_in.store.transaction() as tx:
+        samples.know_device(tx, "GPU-a", {})
+        samples.quarantine(tx, ["GPU-a"], "GPU GPU-a is lost (power)", lived_in.clock)
+    said = kept_out()
+    assert (said["result"], said["detail"]) == ("NOTE", "GPU-a: GPU GPU-a is lost (power)")
+    assert "`lemctl campaign resume NAME`" in said["fix"]
 
 
 def test_a_gpu_host_without_the_toolkit_is_not_fit_for_containers(
