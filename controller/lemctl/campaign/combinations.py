@@ -13,6 +13,7 @@ from typing import Any, Literal
 from lem_runner import portable
 from lemctl.campaign.load import is_one_by_one
 from lemctl.campaign.messages import SectionError
+from lemctl.campaign.prompt_lengths import longest_stated
 
 Workload = Mapping[str, Any]
 #: From the parameter's name, its value and a specified workload to what is wrong with them; None: nothing.
@@ -36,6 +37,10 @@ class Restriction:
 
     key: str
     refusal: Callable[[Workload], str | None]
+
+
+#: What each engine that has it calls the parameter for the most tokens of a prompt with its output.
+LENGTH_NAMES = {"vllm": "max_model_len", "tensorrt": "max_seq_len", "replay": "max_model_len"}
 
 
 def _shares_out(value: Any) -> bool:
@@ -85,13 +90,13 @@ def _drafting(name: str, _value: Any, workload: Workload) -> str | None:
 
 
 def _length(name: str, limit: int, workload: Workload) -> str | None:
-    """Only prompts of one stated length: of others the longest is known when they are prepared."""
-    prompt, new = workload["dataset"]["input_len"], workload["max_new_tokens"]
-    if prompt is None or prompt + new <= limit:
+    """Of lengths that the campaign does not set the longest is known when the prompts are prepared."""
+    longest, new = longest_stated(workload), workload["max_new_tokens"]
+    if longest is None or longest.tokens + new <= limit:
         return None
     return (
-        f"prompts of {prompt} tokens and {new} new ones are {prompt + new}, more than {limit}; raise {name} or shorten "
-        "workload.random.input_len"
+        f"prompts of {longest.tokens} tokens and {new} new ones are {longest.tokens + new}, more than {limit}; "
+        f"raise {name} or shorten {longest.key}"
     )
 
 
@@ -115,7 +120,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "engine",
         "max_model_len",
-        {"vllm": "max_model_len", "tensorrt": "max_seq_len", "replay": "max_model_len"},
+        LENGTH_NAMES,
         _is_length,
         _length,
     ),

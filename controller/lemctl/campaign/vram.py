@@ -5,13 +5,12 @@ An upper estimate for the check before a night, deliberately not a model of any 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lem_runner.lengths import draw_lengths
 from lemctl.campaign.load import in_flight
+from lemctl.campaign.prompt_lengths import longest_drawn
 
 MARGIN = 0.20
 #: Prompt tokens assumed where the prompts were not counted yet.
@@ -71,13 +70,8 @@ def _longest(workload: Mapping[str, Any]) -> int:
     """Prompt tokens by what the campaign says of lengths; assumed where it says nothing."""
     lengths = workload.get("lengths") or {}
     if "draw" in lengths:
-        return _longest_drawn(lengths["draw"], workload["prompts"], workload["seed"])
+        return longest_drawn(lengths["draw"], workload["prompts"], workload["seed"])
     return int(lengths.get("truncate") or max(ASSUMED_INPUT_LEN, lengths.get("pad") or 0))
-
-
-@functools.cache
-def _longest_drawn(draw: str, count: int, seed: int) -> int:
-    return max(draw_lengths(draw, count, seed))
 
 
 def _figure(config: Mapping[str, Any], names: tuple[str, ...]) -> int | None:

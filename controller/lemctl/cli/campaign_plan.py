@@ -34,6 +34,7 @@ def plan(
 ) -> None:
     """What a campaign runs, takes and lacks. Starts nothing."""
     from lemctl.cli.campaign_file import executor_for, prefetch_words, read_plan
+    from lemctl.cli.positions import too_long
     from lemctl.engines.prepared import missing
     from lemctl.report.plan import PlanView, plan_text
     from lemctl.settings import load_settings
@@ -63,6 +64,8 @@ def plan(
         return
     for warning in planned.plan.warnings:
         warn(warning)
+    if (trouble := too_long(planned.plan, settings)) is not None:
+        warn(f"it would be refused: {trouble}")
     out(plan_text(view, every=every))
 
 

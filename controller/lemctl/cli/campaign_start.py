@@ -139,6 +139,7 @@ def _preflight(planned: Planned, settings: Settings, executor: str, file: str, p
     from lemctl.cli.campaign_file import prefetch_words
     from lemctl.cli.checks import Use, refuse_unfit
     from lemctl.cli.gpu_memory import check_memory
+    from lemctl.cli.positions import too_long
     from lemctl.engines.prefetch import missing
     from lemctl.errors import PreflightRefused
 
@@ -155,6 +156,8 @@ def _preflight(planned: Planned, settings: Settings, executor: str, file: str, p
         prefetch_plan(planned.plan, settings, executor)
         gaps = missing(planned.plan, settings, executor)
     check_memory(planned.plan, settings)
+    if (trouble := too_long(planned.plan, settings)) is not None:
+        raise PreflightRefused(trouble)
     if gaps:
         names = ", ".join(f"{gap.what} {gap.name}" for gap in gaps[:4]) + (" and others" if len(gaps) > 4 else "")
         asked = prefetch_words(file, executor, settings)

@@ -192,6 +192,16 @@ def is_prepared(path: Path | None) -> bool:
     return path is not None and path.exists() and path.with_suffix(".meta.json").exists()
 
 
+def longest_prepared(model: Mapping[str, Any], workload: Mapping[str, Any], settings: Settings) -> int | None:
+    """Tokens of the longest prompt of this workload; None where they are not prepared. The model must be there."""
+    path = prompt_path(PromptSet.of(workload), tokenizer_of(model, settings), settings)
+    try:
+        longest = None if path is None else json.loads(path.with_suffix(".meta.json").read_text("utf-8"))["max_length"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return longest if type(longest) is int else None
+
+
 def locate(spec: Mapping[str, Any], settings: Settings) -> Located:
     """Where the inputs of an experiment lie. Raises `RunFailed` (infra) where they have gone since the start."""
     folder = model_path(spec["model"], settings)

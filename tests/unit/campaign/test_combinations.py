@@ -119,6 +119,25 @@ def test_what_an_engine_can_do_is_planned(read: Read, backend: str, parameter: s
     assert len(plan(read(campaign(backend, load, parameter))).experiments) == 1
 
 
+@pytest.mark.parametrize(
+    ("dataset", "words"),
+    [
+        # The draw is the seed's: what the preparation will draw is known, and is not the mean.
+        ("dataset: random, lengths: {draw: 'normal(90, 30)'}", "shorten workload.lengths.draw"),
+        ("dataset: random, lengths: {draw: 'mix(40: 0.5, 101: 0.5)'}", "prompts of 101 tokens and 28 new ones are 129"),
+        ("dataset: 'file:questions.jsonl', lengths: {pad: 101}", "shorten workload.lengths.pad"),
+    ],
+)
+def test_lengths_that_are_drawn_or_filled_up_are_known_too(read: Read, dataset: str, words: str) -> None:
+    text = campaign("vllm", "engine.max_model_len: 128", BATCHES)
+    text = text.replace("dataset: random, random: {input_len: 100}", dataset)
+    with pytest.raises(CampaignFileError) as caught:
+        plan(read(text))
+    assert words in str(caught.value)
+    assert (caught.value.key, caught.value.line) == ("engine.max_model_len", 5)
+    assert len(plan(read(text.replace("len: 128", "len: 512"))).experiments) == 1
+
+
 def test_lengths_that_only_the_prompts_know_are_left_to_the_run(read: Read) -> None:
     text = campaign("vllm", "engine.max_model_len: 32", BATCHES)
     text = text.replace("dataset: random, random: {input_len: 100}", "dataset: file:questions.jsonl")

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "store"))
 from build import Night, plan_of
 from command_line import Lemctl, Said
 
+from lemctl.cli.checks_engine import ENGINE_MODULES
 from lemctl.cli.main import run
 from lemctl.paths import Home
 
@@ -39,6 +40,20 @@ def lemctl(home: Home, capsys: pytest.CaptureFixture[str]) -> Lemctl:
         return Said(code, printed.out, printed.err)
 
     return call
+
+
+@pytest.fixture
+def engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Python for each engine that has what it is looked at for, by name alone."""
+    for modules in ENGINE_MODULES.values():
+        for name in modules:
+            (tmp_path / "engines" / name).mkdir(parents=True)
+            (tmp_path / "engines" / name / "__init__.py").touch()
+    interpreter = tmp_path / "engines" / "python"
+    interpreter.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path / "engines"} exec {sys.executable} "$@"\n')
+    interpreter.chmod(0o755)
+    for backend in ENGINE_MODULES:
+        monkeypatch.setenv(f"LEM_PYTHON_{backend.upper()}", str(interpreter))
 
 
 @pytest.fixture

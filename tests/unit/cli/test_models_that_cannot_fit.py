@@ -31,7 +31,7 @@ workload: {dataset: random, random: {input_len: 16}, prompts: 8, max_new_tokens:
 
 
 @pytest.fixture
-def host(tmp_path: Path, home: Home, monkeypatch: pytest.MonkeyPatch) -> NvmlStub:
+def host(tmp_path: Path, home: Home, engines: None, monkeypatch: pytest.MonkeyPatch) -> NvmlStub:
     """Two GPUs of 80 GiB."""
     stub = NvmlStub(tmp_path, gpus=2)
     for name, value in stub.host_environment().items():
@@ -152,7 +152,7 @@ def test_a_random_model_is_known_by_its_configuration(lemctl: Lemctl, host: Nvml
 
 
 def test_without_a_gpu_the_host_s_memory_is_not_the_question(
-    lemctl: Lemctl, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lemctl: Lemctl, home: Home, engines: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LEM_MODELS_DIR", str(tmp_path / "models"))
     monkeypatch.setenv("LEM_MIN_FREE_DISK_MB", "0")
