@@ -134,7 +134,7 @@ function walk(node, visit) {
   for (const child of [...(node.layer ?? []), ...(node.vconcat ?? [])]) walk(child, visit);
 }
 
-function fitted(name, { encode = {}, series = [], width, height }) {
+function fitted(name, { encode = {}, series = [], over, width, height }) {
   const colours = dark.matches ? data.colours.dark : data.colours.light;
   let text = JSON.stringify(specs[name]);
   data.colours.light.forEach((colour, i) => { text = text.replaceAll(colour, colours[i]); });
@@ -158,6 +158,7 @@ function fitted(name, { encode = {}, series = [], width, height }) {
     }
   });
   const parts = spec.vconcat;
+  if (over) parts.forEach((part) => part.layer.push(over));
   if (parts) parts.forEach((part, i) => Object.assign(part, { width: width - 70, height: i ? height * 0.3 : height * 0.7 }));
   else Object.assign(spec, { width, height, autosize: { type: "fit", contains: "padding" } });
   return spec;

@@ -125,7 +125,7 @@ function effectPlot(index) {
 function fitPlot() {
   const fits = data.lengths.filter((one) => !one.absent);
   if (!fits.length) return { absent: data.lengths.length ? data.lengths.map((one) => `${one.name}: ${one.absent}`).join("; ") : "this campaign does not vary both lengths, of prompts and of outputs (length-regression.yaml does)" };
-  const rows = fits.flatMap((one) => one.points.map(([cell, x, y]) => ({ cell, x, y, series: seriesOf(cell) }))).filter((row) => isKept(row.cell));
+  const rows = fits.flatMap((one) => one.points.map(([cell, x, y]) => ({ cell, x, y, series: seriesOf(cell), more: `E_net per request: measured ${number(y)} J, fitted ${number(x)} J` }))).filter((row) => isKept(row.cell));
   if (!rows.length) return { absent: "no runs of these experiments" };
   const values = rows.flatMap((row) => [row.x, row.y]);
   const diagonal = [Math.min(...values), Math.max(...values)].map((x) => ({ x, y: x }));

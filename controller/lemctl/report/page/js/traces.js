@@ -10,6 +10,12 @@ function allTraces() {
   return trace.all;
 }
 
+// A line is thin: each reading is told over the whole height, as long as it lasted.
+const AT_ANY_HEIGHT = {
+  data: { name: "rows" }, mark: { type: "rect", opacity: 0 },
+  encoding: { x: { field: "t", type: "quantitative" }, x2: { field: "until" }, tooltip: { field: "t", type: "quantitative" } },
+};
+
 function tracePlot() {
   const found = allTraces();
   if (!found.length) return { absent: "no samples: no GPU sensor was read, or the samples are not in this database" };
@@ -19,12 +25,16 @@ function tracePlot() {
   const one = gpus[Math.min(trace.gpu, gpus.length - 1)];
   const t = (tenths) => tenths / 10;
   const watts = (tenths) => (tenths === null ? null : tenths / 10);
+  const phaseAt = (at) => one.phases.find(([, begin, end]) => begin <= at && at < end)?.[0];
+  const marked = (i) => (one.throttled?.includes(i) ? "THROTTLED" : one.capped?.includes(i) ? "at the power cap" : null);
   const rows = [];
   one.t.forEach((at, i) => {
+    const before = i ? at - one.t[i - 1] : 0, after = (one.t[i + 1] ?? one.end) - at;
     // A hole in the series stays one: nothing is drawn across it.
-    const step = i ? at - one.t[i - 1] : 0;
-    if (i > 1 && step > 50 && step > 4 * (one.t[i - 1] - one.t[i - 2])) rows.push({ t: t(one.t[i - 1]) + 0.1, low: null, high: null, mean: null, temp: null });
-    rows.push({ t: t(at), low: watts(one.low[i]), high: watts(one.high[i]), mean: watts(one.mean[i]), temp: one.temp[i], hover: [`${t(at)} s`, `${watts(one.low[i])} .. ${watts(one.high[i])} W, mean ${watts(one.mean[i])} W`, `${one.temp[i]} °C`] });
+    const isBeforeHole = i > 0 && after > 50 && after > 4 * before;
+    const hover = [`${t(at)} s${phaseAt(at) ? `, ${phaseAt(at)}` : ""}`, `${watts(one.low[i])} .. ${watts(one.high[i])} W, mean ${watts(one.mean[i])} W`, `${one.temp[i] ?? "—"} °C`, marked(i)].filter(Boolean);
+    rows.push({ t: t(at), until: t(at + (isBeforeHole ? before : after)), low: watts(one.low[i]), high: watts(one.high[i]), mean: watts(one.mean[i]), temp: one.temp[i], hover });
+    if (isBeforeHole) rows.push({ t: t(at) + 0.1, until: t(at) + 0.1, low: null, high: null, mean: null, temp: null });
   });
   const isIn = (begin, end) => one.windows.some(([from, to]) => begin < to && end > from);
   const width = document.getElementById("windows").clientWidth || 600;
@@ -37,6 +47,7 @@ function tracePlot() {
   const throttled = one.throttled ? "THROTTLED" : one.capped ? "at the power cap for a while, not throttled" : "not throttled";
   return {
     spec: "trace",
+    over: AT_ANY_HEIGHT,
     data: { rows, phases, marks },
     // Room for the phases' names above and the throttling below.
     encode: { x: { scale: { domain: [0, one.end / 10] } }, "y:low": { scale: { domain: [0, 1.12 * Math.max(1, ...rows.map((row) => row.high ?? 0))], nice: false } } },
