@@ -80,6 +80,10 @@ def test_all_three_are_kept_and_a_difference_is_a_finding(tensorrt: Night, capsy
     assert "declared  engine.dtype float32" in text
     assert "resolved  engine.max_batch_size 4" in text
     assert "engine.dtype bfloat16" in text
+    methods = shown(capsys, "report", "--format", "methods", "--include-suspect")
+    assert "Precision was bfloat16 as the engine reports it. Decoding was greedy." in methods
+    assert "The model tiny has no commit: it is a local folder." in methods
+    assert "GPU energy is that of the energy counter, interpolated at the edges of the window." in methods
     assert "differs    1 run of tensorrt, SUSPECT: engine.dtype: float32 was given" in shown(capsys, "report")
 
 

@@ -106,9 +106,12 @@ def bundle(
 ) -> None:
     """A campaign for others to check: database, file, prompts, report, tables, plots, checksums."""
     from lemctl.report.bundle import BundleOptions, pack, write_bundle
+    from lemctl.report.citation import read_author
     from lemctl.report.gather import gather_story
     from lemctl.report.page.library import Library
 
+    for one in author or ():
+        read_author(one)  # refused before anything is read
     library = Library(home().drawing)
     with open_store() as store, tempfile.TemporaryDirectory() as folder:
         story = gather_story(store, campaign, include_suspect=include_suspect)

@@ -13,6 +13,7 @@ from typing import Any
 
 from lem_runner.prompts import file_sha256
 from lemctl import __version__
+from lemctl.report.citation import citation
 from lemctl.report.document import Report
 from lemctl.report.evidence import sources_used
 from lemctl.report.export import csv_report
@@ -62,7 +63,7 @@ def write_bundle(store: Store, story: Story, library: Library, folder: Path, opt
         "tables/figures.tex": latex_report(report),
         "tables/figures.md": markdown_report(report),
         "methods.md": methods_text(story, document, specs),
-        "CITATION.cff": _citation(report, options.authors),
+        "CITATION.cff": citation(report, options.authors),
         "README.md": _readme(story, missing),
     }
     for name, text in files.items():
@@ -111,37 +112,6 @@ def _digests(story: Story) -> Mapping[str, Any]:
         "datasets": sources_used(story.runs, "dataset"),
         "experiments": {cell.experiment: cell.axes for cell in report.cells},
     }
-
-
-def _citation(report: Report, authors: Sequence[str]) -> str:
-    """CFF 1.2.0. JSON strings are YAML strings, whatever is in them."""
-    title = json.dumps(f"Results of the campaign {report.campaign.label}", ensure_ascii=False)
-    people = [_author(author) for author in authors] or ['  - name: "anonymous"']
-    return "\n".join(
-        [
-            "cff-version: 1.2.0",
-            'message: "If you use these results, please cite them."',
-            "type: dataset",
-            f"title: {title}",
-            "authors:",
-            *people,
-            f"date-released: {report.campaign.created_utc[:10]}",
-            "references:",
-            "  - type: software",
-            "    title: lemctl",
-            f'    version: "{__version__}"',
-            "    authors:",
-            '      - name: "the lemctl maintainers"',
-        ]
-    )
-
-
-def _author(text: str) -> str:
-    family, comma, given = text.partition(",")
-    if not comma:
-        return f"  - name: {json.dumps(text, ensure_ascii=False)}"
-    names = [json.dumps(part.strip(), ensure_ascii=False) for part in (family, given)]
-    return f"  - family-names: {names[0]}\n    given-names: {names[1]}"
 
 
 def _readme(story: Story, missing: Sequence[str]) -> str:
