@@ -75,6 +75,7 @@ FAULTS: tuple[tuple[str, tuple[Row, ...]], ...] = (
                     f"{F}/test_runner_faults.py::test_a_runner_that_keeps_its_interpreter_to_itself_is_silent",
                     f"{F}/test_runner_faults.py::test_a_stopped_runner_is_silent_and_is_ended",
                     f"{F}/test_session_watchdogs.py::test_a_stopped_runner_is_killed",
+                    f"{F}/test_runner_faults.py::test_every_step_is_recorded_where_an_orderly_end_had_to_be_forced",
                 ),
             ),
             (

@@ -141,6 +141,12 @@ LONG = campaign_text(cycles=2, more="timeouts: {silence: 2s}").replace(
 )
 
 
+FORCED = (
+    r"no run can start; asked to quit \([\d.]+ of 2 s, in vain\), stdin closed \([\d.]+ of 2 s, in vain\), "
+    r"killed \([\d.]+ of 5 s\), container restarted, or its processes ended \([\d.]+ s\) \(killed\)"
+)
+
+
 @pytest.fixture
 def impatient(tmp_path: Path) -> Iterator[Night]:
     """Its daemon does not ask a runner for long that does not hear."""
@@ -174,6 +180,25 @@ def test_a_stopped_runner_is_silent_and_is_ended(impatient: Night) -> None:
     assert ended_by.endswith("(killed)")
     assert not Path(f"/proc/{pid}").exists()
     impatient.audit()
+
+
+@pytest.mark.slow
+def test_every_step_is_recorded_where_an_orderly_end_had_to_be_forced(tmp_path: Path) -> None:
+    """Its campaign is over, nobody waits for it any longer, and it does not hear."""
+    with Night(tmp_path, constants={**QUICK_RUNGS, "lemctl.daemon.serve.LINGER_S": 6.0}) as night:
+        night.add(campaign_text())
+        night.begin()
+        night.wait_campaign()
+        os.kill(night.runner_pid(), signal.SIGSTOP)
+        ended = "SELECT end_reason FROM sessions WHERE ended_utc IS NOT NULL"
+        night.wait_for(lambda: night.rows(ended) != [], "end of the session")
+        ((reason,),) = night.rows(ended)
+        assert re.fullmatch(FORCED, reason), reason
+        night.end()
+        (line,) = [line for line in (night.home.logs / "daemon.jsonl").read_text().splitlines() if "by force" in line]
+        assert reason.removesuffix(" (killed)") in line
+        night.audit()
+    assert [outcome for outcome, *_ in night.attempts()] == ["ok"]
 
 
 @pytest.mark.slow

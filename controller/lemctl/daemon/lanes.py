@@ -133,7 +133,9 @@ class Lane:
         opened, self.open = self.open, None
         rung = opened.session.end(manner)
         steps = opened.session.ladder.text()
-        how = f"{reason}; {steps}" if manner != "ok" and steps else reason
+        how = f"{reason}; {steps}" if steps else reason
+        if rung != "quit":
+            _log.warning("lane %s: session %s was ended by force: %s (%s)", self.name, opened.uuid, how, rung)
 
         def write() -> None:
             with self.store.transaction() as tx:
