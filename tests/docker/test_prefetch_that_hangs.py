@@ -10,8 +10,9 @@ import pytest
 from lemctl.engines import prefetch as prefetching
 from lemctl.engines.backends import BACKENDS
 from lemctl.engines.containers import Containers
-from lemctl.engines.fetching import FetchLimits, Step, run_job
+from lemctl.engines.fetching import FetchLimits, run_job
 from lemctl.settings import load_settings
+from lemctl.steps import Step
 
 pytestmark = pytest.mark.docker
 
@@ -37,7 +38,7 @@ def test_a_prefetch_that_stalls_in_its_container_leaves_no_container(
         here.append(len(engine.leftovers(settings.paths.hash)))
 
     (line,) = run_job(command, environment, on_step, FetchLimits(120.0, 20.0), remove)
-    assert "no progress for 20 s (model: x 1/2)" in line
+    assert "no progress for 20 s (model: x, 1 of 2)" in line
     assert [step.done for step in steps] == [1]
     assert here == [1]
     assert engine.leftovers(settings.paths.hash) == []

@@ -20,9 +20,10 @@ from lem_runner.prompts import Prompt
 from lemctl.campaign.file import loads
 from lemctl.campaign.plan import plan
 from lemctl.campaign.references import dataset_reference
-from lemctl.engines.prefetch import Step, locate, missing
+from lemctl.engines.prefetch import locate, missing
 from lemctl.engines.prefetch import prefetch as prefetch_on_host
 from lemctl.settings import load_settings
+from lemctl.steps import Step
 
 pytestmark = pytest.mark.engine
 
@@ -265,4 +266,4 @@ workload: {dataset: "hub:org/set", prompts: 2, max_new_tokens: 4, select: {colum
     assert meta["source"]["commit"] == commit_of({"train.jsonl": rows})
     assert missing(wanted, settings, "local") == []
     prefetch_on_host(wanted, settings, "local", lambda _: None)
-    assert steps[-1].message == "done"
+    assert steps[-1].what == "prompts: done"

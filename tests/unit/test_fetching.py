@@ -9,8 +9,9 @@ import time
 import pytest
 
 from lemctl.engines import fetching
-from lemctl.engines.fetching import FetchLimits, Step, run_job
+from lemctl.engines.fetching import FetchLimits, run_job
 from lemctl.errors import LemctlError, PreflightRefused
+from lemctl.steps import Step
 
 AMPLE = FetchLimits(total_s=60.0, silence_s=60.0)
 TELL = """
@@ -28,7 +29,7 @@ def job(body: str) -> list[str]:
     ("body", "words"),
     [
         ("time.sleep(600)", "no progress for 1 s; "),
-        ("while True: tell(3); time.sleep(0.05)", "no progress for 1 s (model: org/name 3/9); "),
+        ("while True: tell(3); time.sleep(0.05)", "no progress for 1 s (model: org/name, 3 of 9); "),
         (
             "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); tell(3); time.sleep(600)",
             "no progress for 1 s (m",
@@ -51,7 +52,7 @@ def test_a_prefetch_that_goes_on_for_ever_is_ended_at_its_limit() -> None:
     body = "for n in range(10**6): tell(n); time.sleep(0.05)"
     steps: list[Step] = []
     (line,) = run_job(job(body), {}, steps.append, FetchLimits(2.0, 60.0))
-    assert line.startswith("not done within 2 s (model: org/name ")
+    assert line.startswith("not done within 2 s (model: org/name, ")
     assert "LEM_PREFETCH_TOTAL_S" in line
     assert [step.done for step in steps] == list(range(len(steps)))
 

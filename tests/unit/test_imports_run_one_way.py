@@ -13,7 +13,7 @@ CONTROLLER = ROOT / "controller" / "lemctl"
 RUNNER = ROOT / "runner" / "lem_runner"
 
 #: Modules at the top that every part may use.
-GROUND = {"errors", "clock", "paths", "settings", "lines", "cancel", "redact", "__init__"}
+GROUND = {"errors", "clock", "paths", "settings", "lines", "steps", "cancel", "redact", "__init__"}
 #: part -> the parts that it may import beside itself and the ground.
 MAY_IMPORT = {
     "campaign": set(),

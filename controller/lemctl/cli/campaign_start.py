@@ -251,13 +251,15 @@ def _carry_out(added: Added, settings: Settings, wait: bool) -> int:
 
 def _simulate(planned: Planned, settings: Settings, seed: int, faults: bool) -> int:
     from lemctl.cli.describe import counts_text
+    from lemctl.cli.long_work import long_work
     from lemctl.paths import Home
     from lemctl.simulate import run_campaign
     from lemctl.store.database import Store
     from lemctl.store.queries import find_campaign
 
     home = Home(settings.paths.root / "simulated")
-    code = run_campaign(planned.plan, planned.source, home, seed, faults)
+    with long_work("simulating") as tell:
+        code = run_campaign(planned.plan, planned.source, home, seed, faults, tell=tell)
     with Store.open(home, "read") as store:
         campaign = find_campaign(store.connection, planned.plan.name)
     say(f"simulated: campaign {campaign.label} {campaign.status.lower()}, {counts_text(campaign)}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lemctl.cli.long_work import long_work
 from lemctl.cli.options import Json, new_app
 from lemctl.cli.state import daemon_pid, home
 from lemctl.cli.terminal import out, out_json, say
@@ -63,10 +64,12 @@ def stop(
     if pid:
         os.kill(pid, signal.SIGTERM)
     until = time.monotonic() + timeout
-    while daemon_pid(at) is not None:
-        if time.monotonic() > until:
-            raise Locked(f"the daemon (pid {pid}) has not ended within {timeout:g} s; `kill -9 {pid}` loses nothing")
-        time.sleep(POLL_S)
+    with long_work(f"waiting for the end of the daemon, pid {pid}"):
+        while daemon_pid(at) is not None:
+            if time.monotonic() > until:
+                why = f"the daemon (pid {pid}) has not ended within {timeout:g} s; `kill -9 {pid}` loses nothing"
+                raise Locked(why)
+            time.sleep(POLL_S)
     say("daemon ended")
 
 

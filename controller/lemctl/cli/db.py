@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 
+from lemctl.cli.long_work import long_work
 from lemctl.cli.options import Json, new_app
 from lemctl.cli.state import home
 from lemctl.cli.terminal import is_terminal, out, out_json, say
@@ -19,7 +20,8 @@ def check(json: Json = False) -> int:
     from lemctl.store.database import check as check_database
 
     at = home()
-    problems = check_database(at)
+    with long_work("checking the database"):
+        problems = check_database(at)
     if json:
         out_json("db check", database=str(at.database), problems=problems)
     else:
@@ -37,7 +39,9 @@ def backup() -> None:
     """
     from lemctl.store.database import backup as back_up
 
-    out(str(back_up(home())))
+    with long_work("copying the database"):
+        path = back_up(home())
+    out(str(path))
 
 
 @app.command("open")

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lemctl.cli.options import Executor, Json, Preset, Set, new_app
-from lemctl.cli.terminal import is_terminal, out, out_json, say
+from lemctl.cli.terminal import out, out_json, say
 from lemctl.errors import NotFound, PreflightRefused, UsageMistake
+from lemctl.steps import Step, Tell
 
 if TYPE_CHECKING:
     from lemctl.campaign.plan import Plan
     from lemctl.engines.backends import Backend
     from lemctl.settings import Settings
+
+#: As BuildKit (`#7 [wheels 3/9] RUN ...`) and the classic builder (`Step 3/9 : RUN ...`) number them.
+_BUILD_STEP = re.compile(r"(?:#\d+ \[(?:\S+ )?|Step )(\d+)/(\d+)(?:\]| :) (.*)")
 
 app = new_app("Build images; fetch models and prepare prompts.")
 
@@ -27,6 +33,7 @@ def build(
     import os
 
     from lemctl.cli import terminal
+    from lemctl.cli.long_work import long_work
     from lemctl.engines.backends import BUILD_FILE
     from lemctl.engines.containers import Containers
     from lemctl.engines.errors import ContainerFault
@@ -40,12 +47,24 @@ def build(
         arguments = ("BASE_IMAGE", "WHEELS_IMAGE", "PIP_OPTS", "VARIANT", "LEM_BUILD_INPUTS")
         variables |= {name: os.environ[name] for name in arguments if name in os.environ}
         try:
-            Containers().build(row.build_context / BUILD_FILE, variables, say)
+            with long_work(f"building {row.image_ref}") as tell:
+                Containers().build(row.build_context / BUILD_FILE, variables, _log_of(row.image_ref, tell))
         except ContainerFault as fault:
             # With -q the build's own words have not been seen yet; else they stand above.
             last = "\n".join(fault.detail.splitlines()[-10:]) if terminal.is_quiet else ""
             raise PreflightRefused(fault.message + (f"\n{last}" if last else "")) from fault
         say(f"{row.image_ref} is built")
+
+
+def _log_of(image: str, tell: Tell) -> Callable[[str], None]:
+    """Prints a build's lines, and tells its steps where they are numbered."""
+
+    def line(text: str) -> None:
+        say(text)
+        if found := _BUILD_STEP.match(text):
+            tell(Step(f"building {image}: {found[3]}", int(found[1]) - 1, int(found[2]), "steps"))
+
+    return line
 
 
 @app.command("list")
@@ -120,19 +139,21 @@ def prefetch(
 
 
 def prefetch_plan(plan: Plan, settings: Settings, executor: str) -> None:
-    """Prefetch, with its steps printed; where nobody looks, a step that merely grows is printed once."""
-    from lemctl.engines.prefetch import Step, prefetch
+    """Prefetch, with each step printed once and what grows in it shown."""
+    from lemctl.cli.long_work import long_work
+    from lemctl.engines.prefetch import prefetch
 
     said = ""
+    with long_work("prefetch") as tell:
 
-    def show(step: Step) -> None:
-        nonlocal said
-        if (line := f"{step.step}: {step.message}") != said or is_terminal():
-            share = f" ({step.done / step.total:.0%})" if step.total and step.total > 1 else ""
-            say(line + share)
-        said = line
+        def show(step: Step) -> None:
+            nonlocal said
+            if step.what != said:
+                said = step.what
+                say(said)
+            tell(step)
 
-    prefetch(plan, settings, executor, show)
+        prefetch(plan, settings, executor, show)
 
 
 def _backends() -> list[Backend]:

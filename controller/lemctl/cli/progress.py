@@ -1,44 +1,29 @@
-"""The view of a campaign under way (`start --wait`, `campaign wait`): a bar on a terminal, plain lines elsewhere."""
+"""A campaign under way, looked at until its end (`start --wait`, `campaign wait`): what happened, and what happens."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Protocol
 
 from lemctl.cli.describe import campaign_ended_line, lane_line, run_ended_line, seconds_since
+from lemctl.cli.long_work import long_work
 from lemctl.cli.state import daemon_pid
 from lemctl.cli.status_left import opens_when
 from lemctl.cli.status_view import lane_states
-from lemctl.cli.terminal import is_terminal, out, say, warn
+from lemctl.cli.terminal import out, say, warn
 from lemctl.errors import NoDaemon, OutsideHours
 from lemctl.lines import duration
 from lemctl.paths import Home
 from lemctl.report.columns import RUN_METRICS
 from lemctl.report.status import HUNG_AFTER_S
+from lemctl.steps import Step, Tell
 from lemctl.store.database import Store
 from lemctl.store.queries import CampaignRow, campaign_by_id
 from lemctl.store.read_status import ended_since, last_transition, live
 
 POLL_S = 0.1
 ALIVE_EVERY_S = 1.0
-#: Where nobody looks at a bar, say now and then what is under way.
-PLAIN_EVERY_S = 30.0
 #: What ends the wait: nothing more will run by itself.
 AT_REST = ("Finished", "Cancelled", "Stopped", "Paused")
-
-
-class View(Protocol):
-    """Where progress is shown."""
-
-    def line(self, text: str) -> None:
-        """Something happened."""
-        ...
-
-    def now(self, done: int, total: int, what: str) -> None:
-        """What is under way; called at every look."""
-        ...
 
 
 def wait_for_end(home: Home, campaign_id: int) -> int:
@@ -49,8 +34,8 @@ def wait_for_end(home: Home, campaign_id: int) -> int:
     """
     with Store.open(home, "read") as store:
         try:
-            with _view() as view:
-                campaign = _follow(store, home, campaign_id, view)
+            with long_work("waiting for the daemon") as tell:
+                campaign = _follow(store, home, campaign_id, tell)
         except KeyboardInterrupt:
             label = campaign_by_id(store.connection, campaign_id).label
             warn(f"no longer watching; campaign {label} goes on: `lemctl campaign cancel {label}` ends it")
@@ -61,7 +46,7 @@ def wait_for_end(home: Home, campaign_id: int) -> int:
     return campaign.exit_code
 
 
-def _follow(store: Store, home: Home, campaign_id: int, view: View) -> CampaignRow:
+def _follow(store: Store, home: Home, campaign_id: int, tell: Tell) -> CampaignRow:
     connection = store.connection
     campaign = campaign_by_id(connection, campaign_id)
     shown, seen, version = campaign.total - campaign.left, last_transition(connection), None
@@ -73,13 +58,13 @@ def _follow(store: Store, home: Home, campaign_id: int, view: View) -> CampaignR
             campaign = campaign_by_id(connection, campaign_id)
             ended, seen = ended_since(connection, campaign_id, seen, RUN_METRICS)
             for number, line in enumerate(ended, shown + 1):
-                view.line(run_ended_line(line, number, campaign.total))
+                say(run_ended_line(line, number, campaign.total))
             shown += len(ended)
             if campaign.status not in AT_REST:
                 _refuse_closed_hours(store, campaign)
         if campaign.status in AT_REST:
             return campaign
-        view.now(campaign.total - campaign.left, campaign.total, _under_way(store, home, campaign))
+        tell(Step(_under_way(store, home, campaign), campaign.total - campaign.left, campaign.total, "runs"))
         if time.monotonic() - looked_at_s > ALIVE_EVERY_S:
             looked_at_s = time.monotonic()
             if daemon_pid(home) is None and campaign_by_id(connection, campaign_id).status not in AT_REST:
@@ -107,44 +92,3 @@ def _under_way(store: Store, home: Home, campaign: CampaignRow) -> str:
     if not lanes and said.get("waits_for"):
         return f"waits for {said['waits_for']}"
     return lane_line(lanes[0]) if lanes else "between runs"
-
-
-class _PlainView:
-    def __init__(self) -> None:
-        self._said_at_s = time.monotonic()
-        self._said = ""
-
-    def line(self, text: str) -> None:
-        say(text)
-        self._said_at_s = time.monotonic()
-
-    def now(self, done: int, total: int, what: str) -> None:
-        is_first = not self._said
-        if is_first or time.monotonic() - self._said_at_s > PLAIN_EVERY_S:
-            self._said = what
-            self.line(f"{done}/{total}  {what}")
-
-
-@contextmanager
-def _view() -> Iterator[View]:
-    from lemctl.cli import terminal
-
-    if not is_terminal() or terminal.is_quiet:
-        yield _PlainView()
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = Console(highlight=False)
-    columns = (MofNCompleteColumn(), BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False))
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("", total=None)
-
-        class BarView:
-            def line(self, text: str) -> None:
-                progress.console.print(text, markup=False, soft_wrap=True)
-
-            def now(self, done: int, total: int, what: str) -> None:
-                progress.update(task, completed=done, total=total, description=what)
-
-        yield BarView()

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lemctl.cli.long_work import long_work
 from lemctl.cli.options import Campaign, Json, new_app
 from lemctl.cli.state import home, open_store
 from lemctl.cli.terminal import out, out_json, terminal_width
 from lemctl.errors import UsageMistake
+from lemctl.steps import Step
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 app = new_app("The figures of a campaign.")
 
+READING = "reading figures"
 FORMS = ("text", "csv", "json", "latex", "markdown", "methods")
 SCALES = ("auto", "linear", "log")
 
@@ -123,7 +126,7 @@ def print_report(
     from lemctl.report.paper import latex_report, markdown_report
     from lemctl.report.text import text_report
 
-    with open_store() as store:
+    with long_work(READING), open_store() as store:
         found = gather_report(store, name, in_depth=every, include_suspect=include_suspect, factors=factors)
     if form == "json":
         out_json("report", **found.to_json())
@@ -146,14 +149,16 @@ def write_html(
     from lemctl.report.page.library import Library
 
     library = Library(home().drawing)  # begun before anything is read
-    with open_store() as store:
-        story = gather_story(store, name, include_suspect=include_suspect, factors=factors)
-    path = output or Path(f"{story.report.campaign.label.replace('#', '-')}.html")
-    text = html_page(story, library)
-    try:
-        path.write_text(text, "utf-8")
-    except OSError as error:
-        raise UsageMistake(f"{path} cannot be written: {error.strerror}") from None
+    with long_work(READING) as tell:
+        with open_store() as store:
+            story = gather_story(store, name, include_suspect=include_suspect, factors=factors, tell=tell)
+        path = output or Path(f"{story.report.campaign.label.replace('#', '-')}.html")
+        tell(Step(f"writing {path}"))
+        text = html_page(story, library)
+        try:
+            path.write_text(text, "utf-8")
+        except OSError as error:
+            raise UsageMistake(f"{path} cannot be written: {error.strerror}") from None
     out(str(path))
 
 
@@ -165,13 +170,14 @@ def write_plots(
     from lemctl.report.gather import gather_story
     from lemctl.report.plots import figures
 
-    with open_store() as store:
-        story = gather_story(store, name, include_suspect=include_suspect)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        written = figures.write_plots(story, folder, figures.PlotChoice(**(choice or {})))
-    except OSError as error:
-        raise UsageMistake(f"{folder} cannot be written: {error.strerror}") from None
+    with long_work(READING) as tell:
+        with open_store() as store:
+            story = gather_story(store, name, include_suspect=include_suspect, tell=tell)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            written = figures.write_plots(story, folder, figures.PlotChoice(**(choice or {})), tell)
+        except OSError as error:
+            raise UsageMistake(f"{folder} cannot be written: {error.strerror}") from None
     for path in written:
         out(str(path))
     if not written:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lemctl.cli.long_work import long_work
 from lemctl.cli.options import Json
 from lemctl.cli.state import open_store
 from lemctl.cli.terminal import out, out_json
@@ -56,7 +57,7 @@ def compare(
     if fail_if not in (None, "worse"):
         raise UsageMistake(f"--fail-if is worse, found {fail_if!r}")
     metrics = _known(metric) if metric else COMPARED
-    with open_store() as store:
+    with long_work("comparing"), open_store() as store:
         sides = (select(store.connection, first), select(store.connection, second))
         results = _results(store.connection, sides, metrics, include_suspect)
         if any(name in TARGETED for name in metrics):

@@ -6,17 +6,19 @@ import json as json_module
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
+from lemctl.cli.long_work import long_work
 from lemctl.cli.options import Campaign, Json
 from lemctl.cli.state import home, open_store
-from lemctl.cli.terminal import out, out_json, say
+from lemctl.cli.terminal import is_terminal, out, out_json, say
 from lemctl.errors import NotFound, UsageMistake
 from lemctl.lines import plural
+from lemctl.steps import counted, unheard
 
 if TYPE_CHECKING:
     from lemctl.report.fields import Field
@@ -113,15 +115,15 @@ def bundle(
     for one in author or ():
         read_author(one)  # refused before anything is read
     library = Library(home().drawing)
-    with open_store() as store, tempfile.TemporaryDirectory() as folder:
-        story = gather_story(store, campaign, include_suspect=include_suspect)
+    with long_work("reading figures") as tell, open_store() as store, tempfile.TemporaryDirectory() as folder:
+        story = gather_story(store, campaign, include_suspect=include_suspect, tell=tell)
         name = story.report.campaign.label.replace("#", "-")
         archive = output or Path(f"{name}.zip")
         missing = write_bundle(
-            store, story, library, Path(folder), BundleOptions(samples, prompts, tuple(author or ()))
+            store, story, library, Path(folder), BundleOptions(samples, prompts, tuple(author or ())), tell
         )
         with _writable(archive):
-            pack(Path(folder), archive, name)
+            pack(Path(folder), archive, name, tell)
     out(str(archive))
     for line in missing:
         say(f"not in it: {line}")
@@ -149,14 +151,18 @@ def _write(kind: str, fields: tuple[Field, ...], rows: Iterator[list[Any]], form
 
     if format_ not in FORMS:
         raise UsageMistake(f"--format is csv, json or parquet, found {format_!r}")
-    if format_ == "parquet":
-        if output is None:
-            raise UsageMistake("Parquet is no text: name a file with -o FILE")
-        with _writable(output):
-            count = write_parquet(output, fields, rows)
-    else:
-        with _opened(output) as file:
-            count = write_csv(file, fields, rows) if format_ == "csv" else write_json(file, kind, fields, rows)
+    if format_ == "parquet" and output is None:
+        raise UsageMistake("Parquet is no text: name a file with -o FILE")
+    # Rows that scroll over a terminal show by themselves how far it is.
+    seen = output is None and is_terminal()
+    with nullcontext(unheard) if seen else long_work(f"exporting {kind}") as tell:
+        rows = counted(rows, tell, f"exporting {kind}", "rows")
+        if format_ == "parquet" and output is not None:
+            with _writable(output):
+                count = write_parquet(output, fields, rows)
+        else:
+            with _opened(output) as file:
+                count = write_csv(file, fields, rows) if format_ == "csv" else write_json(file, kind, fields, rows)
     if output is not None:
         say(f"{plural(count, 'row')} in {output}")
 

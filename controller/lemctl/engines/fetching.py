@@ -15,27 +15,15 @@ from dataclasses import dataclass
 from typing import IO
 
 from lemctl.errors import LemctlError, PreflightRefused
+from lemctl.steps import BYTES, Step, Tell
 
 #: A job that was asked to end gets so long.
 TERMINATE_S = 10.0
 #: What a job printed is read at most so long after its end: something that it started may hold its pipes.
 TAIL_S = 2.0
 _POLL_S = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """Progress of a job; `total` None while unknown."""
-
-    step: str
-    done: int
-    total: int | None
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.step}: {self.message}" + (
-            f" {self.done}" if self.total is None else f" {self.done}/{self.total}"
-        )
+#: What the runner counts, where its message ends in it.
+_UNITS = (BYTES, "prompts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +41,7 @@ class Late(Exception):
 def run_job(
     command: Sequence[str],
     environment: Mapping[str, str],
-    on_step: Callable[[Step], None],
+    tell: Tell,
     limits: FetchLimits,
     remove: Callable[[], object] = lambda: None,
 ) -> list[str]:
@@ -79,7 +67,7 @@ def run_job(
     readers = [_reader(process.stdout, lines.put), _reader(process.stderr, said.append)]
     try:
         for step in _steps(process, lines, readers[0], limits):
-            on_step(step)
+            tell(step)
         readers[1].join(TAIL_S)
     except Late as late:
         _end(process)
@@ -154,6 +142,10 @@ def _complaints(code: int, said: Sequence[str]) -> list[str]:
 def _step(line: str) -> Step | None:
     try:
         body = json.loads(line)
-        return Step(body["step"], body["done"], body["total"], body["message"])
+        message, _, unit = body["message"].rpartition(", ")
+        if unit not in _UNITS:
+            message, unit = body["message"], ""
+        what = f"{body['step']}: {message}"
+        return Step(what) if body["total"] == 1 else Step(what, body["done"], body["total"], unit)
     except (ValueError, KeyError, TypeError):
         return None

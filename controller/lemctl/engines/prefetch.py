@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from lem_runner.prompts import file_sha256
 from lemctl.engines.backends import BACKENDS
-from lemctl.engines.fetching import FetchLimits, Step, run_job
+from lemctl.engines.fetching import FetchLimits, run_job
 from lemctl.engines.prepared import (
     Located,
     Missing,
@@ -36,13 +36,14 @@ from lemctl.engines.prepared import (
 from lemctl.engines.traces import prepare_trace
 from lemctl.errors import LemctlError, PreflightRefused
 from lemctl.paths import runner_source
+from lemctl.steps import Tell
 
 if TYPE_CHECKING:
     from lemctl.campaign.plan import Plan
     from lemctl.engines.containers import ContainerSpec
     from lemctl.settings import Settings
 
-__all__ = ["Located", "Missing", "Step", "locate", "missing", "model_config", "prefetch"]
+__all__ = ["Located", "Missing", "locate", "missing", "model_config", "prefetch"]
 
 #: The engine whose interpreter or image reads tokenizers and talks to the hub.
 TEXT_BACKEND = "pytorch"
@@ -56,7 +57,7 @@ ALLOWED_ENVIRONMENT = (
 _MOUNT = Path("/lem")
 
 
-def prefetch(plan: Plan, settings: Settings, executor: str, on_progress: Callable[[Step], None]) -> None:
+def prefetch(plan: Plan, settings: Settings, executor: str, tell: Tell) -> None:
     """Fetch the plan's models and prepare its prompts. What is there already costs nothing.
 
     Raises `PreflightRefused` with what could not be had, after everything else was prepared.
@@ -68,7 +69,7 @@ def prefetch(plan: Plan, settings: Settings, executor: str, on_progress: Callabl
         complaint = prepare_trace(trace, settings.dataset_dirs, settings.paths.prompts)
         complaints += [] if complaint is None else [complaint]
     for model, wanted in needs_of(plan):
-        complaints += _do_job(model, wanted, settings, executor, on_progress)
+        complaints += _do_job(model, wanted, settings, executor, tell)
     _let_engines_read(settings, [model_path(model, settings) for model, _ in needs_of(plan) if model["kind"] == "hf"])
     if complaints:
         raise PreflightRefused("; ".join(dict.fromkeys(complaints)))
@@ -79,7 +80,7 @@ def _do_job(
     wanted: Sequence[PromptSet],
     settings: Settings,
     executor: str,
-    on_progress: Callable[[Step], None],
+    tell: Tell,
 ) -> list[str]:
     """One model with its prompts; returns complaints."""
     has_text = any(prompts.kind in ("file", "hub") for prompts in wanted)
@@ -113,7 +114,7 @@ def _do_job(
         said = run_job(
             command,
             environment,
-            lambda step: on_progress(replace(step, message=named(step.message))),
+            lambda step: tell(replace(step, what=named(step.what))),
             FetchLimits(settings.prefetch_total_s, settings.prefetch_silence_s),
             remove,
         )

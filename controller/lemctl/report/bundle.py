@@ -23,6 +23,7 @@ from lemctl.report.page.library import Library
 from lemctl.report.paper import latex_report, markdown_report
 from lemctl.report.plots.figures import write_plots
 from lemctl.report.story import Story
+from lemctl.steps import Step, Tell, counted, unheard
 from lemctl.store.database import Store
 from lemctl.store.queries import campaign_document, campaign_specs
 from lemctl.store.slice import write_slice
@@ -41,18 +42,28 @@ class BundleOptions:
     authors: Sequence[str] = ()
 
 
-def write_bundle(store: Store, story: Story, library: Library, folder: Path, options: BundleOptions) -> list[str]:
+def write_bundle(
+    store: Store,
+    story: Story,
+    library: Library,
+    folder: Path,
+    options: BundleOptions,
+    tell: Tell = unheard,
+) -> list[str]:
     """Fill an empty folder; returns what is missing in it, in words."""
     # Readers have the file beside the report, wherever it was measured.
     report = replace(story.report, database="lem.db")
     story = replace(story, report=report)
     document, source = campaign_document(store.connection, report.campaign.id)
     specs = campaign_specs(store.connection, report.campaign.id)
+    tell(Step("copying its part of the database"))
     write_slice(store, report.campaign.id, folder, with_samples=options.with_samples)
     for name in ("sessions", "runner", "logs", "backups", "prompts"):
         shutil.rmtree(folder / name, ignore_errors=True)
+    tell(Step("copying prompts"))
     missing = _copy_prompts(store, report, folder / "prompts") if options.with_prompts else ["prompts: left out"]
     missing += [] if options.with_samples else ["samples: left out"]
+    tell(Step("writing report and tables"))
     files = {
         "campaign.yaml": source,
         "campaign.json": json.dumps(document, indent=2, ensure_ascii=False),
@@ -71,15 +82,17 @@ def write_bundle(store: Store, story: Story, library: Library, folder: Path, opt
         path.parent.mkdir(exist_ok=True)
         path.write_text(text.rstrip("\n") + "\n", "utf-8")
     (folder / "plots").mkdir()
-    write_plots(story, folder / "plots")
+    write_plots(story, folder / "plots", tell=tell)
+    tell(Step("computing checksums"))
     _write_checksums(folder)
     return missing
 
 
-def pack(folder: Path, archive: Path, name: str) -> None:
+def pack(folder: Path, archive: Path, name: str, tell: Tell = unheard) -> None:
     """The folder as a zip archive, below one folder called `name`. The same files give the same bytes."""
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as target:
-        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        paths = sorted(path for path in folder.rglob("*") if path.is_file())
+        for path in counted(paths, tell, "packing", "files", len(paths)):
             entry = zipfile.ZipInfo(f"{name}/{path.relative_to(folder).as_posix()}", _EPOCH)
             entry.compress_type = zipfile.ZIP_DEFLATED
             entry.external_attr = 0o644 << 16

@@ -17,6 +17,7 @@ from lemctl.report.evidence import covariates, distributions, measured_runs
 from lemctl.report.lengths import INPUTS, fit_results
 from lemctl.report.story import Story
 from lemctl.report.traces import Trace, read_traces
+from lemctl.steps import Tell, unheard
 from lemctl.store.database import Store
 from lemctl.store.queries import campaign_document, find_campaign
 from lemctl.store.read_comparison import Selection, measurements
@@ -40,13 +41,14 @@ def gather_story(
     include_suspect: bool = False,
     with_traces: bool = True,
     factors: Factors | None = None,
+    tell: Tell = unheard,
 ) -> Story:
     """A campaign with everything that the page shows. Raises `NotFound`."""
     attempts = measured_attempts(store.connection, find_campaign(store.connection, name).id)
     with ThreadPoolExecutor(1) as pool:
         # The samples are taken apart outside Python's lock, by SQLite or in other processes, while the figures are
         # averaged here.
-        reading = pool.submit(_traces, store, attempts if with_traces else [])
+        reading = pool.submit(_traces, store, attempts if with_traces else [], tell)
         report, results = _read(
             store, name, every=True, in_depth=False, include_suspect=include_suspect, factors=factors
         )
@@ -62,9 +64,9 @@ def gather_story(
         )
 
 
-def _traces(store: Store, attempts: list[MeasuredAttempt]) -> list[Trace]:
+def _traces(store: Store, attempts: list[MeasuredAttempt], tell: Tell) -> list[Trace]:
     try:
-        return read_traces(store, attempts) if attempts else []
+        return read_traces(store, attempts, tell=tell) if attempts else []
     finally:
         store.leave_thread()
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from lemctl.paths import Home
+from lemctl.steps import Step, Tell, counted, unheard
 from lemctl.store.database import Store
 from lemctl.store.read_traces import Bucket, MeasuredAttempt, device_rows, thinned_power
 
@@ -15,6 +16,9 @@ from lemctl.store.read_traces import Bucket, MeasuredAttempt, device_rows, thinn
 MOST_BUCKETS, LEAST_BUCKETS, ALL_BUCKETS = 300, 40, 110_000
 #: From so many traces on they are read by processes side by side: SQLite's threads wait for each other's memory.
 MANY, MOST_READERS = 100, 4
+#: Shares of a reader: after each it is known how far it is.
+SHARES = 4
+READING = "reading samples"
 NS_PER_S = 1e9
 
 
@@ -43,7 +47,9 @@ class Trace:
         return [(self.seconds(begin_ns), self.seconds(end_ns)) for begin_ns, end_ns in self.attempt.windows]
 
 
-def read_traces(store: Store, attempts: Sequence[MeasuredAttempt], buckets: int | None = None) -> list[Trace]:
+def read_traces(
+    store: Store, attempts: Sequence[MeasuredAttempt], buckets: int | None = None, tell: Tell = unheard
+) -> list[Trace]:
     """The traces of the attempts that have samples, in their order, one for each of their GPUs."""
     devices = device_rows(store.connection)
     wanted = [(attempt, gpu) for attempt in attempts for gpu in attempt.gpus or devices if gpu in devices]
@@ -52,7 +58,7 @@ def read_traces(store: Store, attempts: Sequence[MeasuredAttempt], buckets: int 
     count = buckets or max(LEAST_BUCKETS, min(MOST_BUCKETS, ALL_BUCKETS // len(wanted)))
     series = [Series(devices[gpu], attempt.boot_id, _spans(attempt, count)) for attempt, gpu in wanted]
     readers = min(MOST_READERS, len(os.sched_getaffinity(0))) if len(series) >= MANY else 1
-    found = _read(store, series) if readers == 1 else _read_side_by_side(store.home, series, readers)
+    found = _read(store, series, tell) if readers == 1 else _read_side_by_side(store.home, series, readers, tell)
     return [Trace(attempt, gpu, buckets) for (attempt, gpu), buckets in zip(wanted, found, strict=True) if buckets]
 
 
@@ -64,26 +70,30 @@ class Series(NamedTuple):
     spans: Sequence[tuple[int, int, int]]
 
 
-def _read(store: Store, series: Sequence[Series]) -> list[list[Bucket]]:
+def _read(store: Store, series: Sequence[Series], tell: Tell = unheard) -> list[list[Bucket]]:
     return [
         [
             bucket
             for begin_ns, end_ns, count in one.spans
             for bucket in thinned_power(store.connection, one.device, one.boot_id, begin_ns, end_ns, count)
         ]
-        for one in series
+        for one in counted(series, tell, READING, "traces", len(series))
     ]
 
 
-def _read_side_by_side(home: Home, series: Sequence[Series], readers: int) -> list[list[Bucket]]:
+def _read_side_by_side(home: Home, series: Sequence[Series], readers: int, tell: Tell) -> list[list[Bucket]]:
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
     # Spawned, not forked: a database is not carried into another process.
     with ProcessPoolExecutor(readers, mp_context=get_context("spawn")) as pool:
-        shares = [series[start::readers] for start in range(readers)]
-        parts = list(pool.map(_read_of, [home] * readers, shares))
-    return [parts[place % readers][place // readers] for place in range(len(series))]
+        count = readers * SHARES
+        shares = [series[start::count] for start in range(count)]
+        parts: list[list[list[Bucket]]] = []
+        for part in pool.map(_read_of, [home] * count, shares):
+            parts.append(part)
+            tell(Step(READING, sum(map(len, parts)), len(series), "traces"))
+    return [parts[place % count][place // count] for place in range(len(series))]
 
 
 def _read_of(home: Home, series: Sequence[Series]) -> list[list[Bucket]]:

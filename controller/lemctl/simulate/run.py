@@ -29,6 +29,7 @@ from lemctl.simulate.device import DeviceModel, SimulatedGpu
 from lemctl.simulate.engine import PROMPT_TOKENS, SimulatedExecutor
 from lemctl.simulate.instruments import SimulatedInstruments
 from lemctl.simulate.sampler import FAST_S, GPU, SimulatedSampler
+from lemctl.steps import Step, Tell, unheard
 from lemctl.store import campaigns, read_runs, schedules
 from lemctl.store.campaigns import Added, Campaign
 from lemctl.store.database import Store, Transaction
@@ -63,7 +64,13 @@ class _Nowhere:
 
 
 def run_campaign(
-    plan: Plan, source: str, home: Home, seed: int = 0, faults: bool = False, sample_s: float = FAST_S
+    plan: Plan,
+    source: str,
+    home: Home,
+    seed: int = 0,
+    faults: bool = False,
+    sample_s: float = FAST_S,
+    tell: Tell = unheard,
 ) -> int:
     """Simulate a whole campaign in `home`; 0, or the code of `RunsFailed` when runs failed. `sample_s`: the period of
     the samples while a run is measured."""
@@ -80,6 +87,8 @@ def run_campaign(
         daemon = _daemon(store, clock, rng, faults, sample_s)
         while not _is_over(store, added.campaign):
             daemon.tick()
+            if tell is not unheard:
+                tell(_so_far(store, added.campaign))
             pass_time(daemon, clock)
         if daemon.lane is not None:
             daemon.lane.close("the simulation ends")
@@ -94,6 +103,12 @@ def pass_time(daemon: Daemon, clock: SimulatedClock) -> None:
         clock.advance((alarm.at - clock.utc()).total_seconds())
     clock.wait(daemon.wake, POLL_S)
     daemon.wake.clear()
+
+
+def _so_far(store: Store, campaign: Campaign) -> Step:
+    counts = read_runs.count_by_status(store.connection, campaign)
+    left = sum(counts.get(status, 0) for status in ("Queued", "Starting", "Cooling", "Running"))
+    return Step(f"simulating {campaign.label}", sum(counts.values()) - left, sum(counts.values()), "runs")
 
 
 def _begin_by_schedule(tx: Transaction, added: Added, clock: SimulatedClock) -> None:

@@ -127,7 +127,7 @@ def test_a_bundle_is_a_state_folder_with_the_same_report(
 
 
 def test_a_bundle_says_what_was_left_out(lemctl: Lemctl, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lemctl.report.bundle.write_plots", lambda story, folder: [])
+    monkeypatch.setattr("lemctl.report.bundle.write_plots", lambda story, folder, tell: [])
     said = lemctl("results", "bundle", "demo", "--no-samples", "-o", "small.zip")
     assert "not in it: samples: left out" in said.out
     with zipfile.ZipFile("small.zip") as archive:

@@ -14,11 +14,12 @@ from lemctl.campaign.file import loads
 from lemctl.campaign.plan import Plan, plan
 from lemctl.engines import prefetch as prefetching
 from lemctl.engines import prepared
-from lemctl.engines.prefetch import Step, locate, missing, prefetch
+from lemctl.engines.prefetch import locate, missing, prefetch
 from lemctl.engines.sources import NO_RECORD, sources_of
 from lemctl.errors import PreflightRefused, RunFailed
 from lemctl.paths import Home
 from lemctl.settings import Settings, load_settings
+from lemctl.steps import Step
 
 RANDOM = "{random: {model_type: llama, vocab_size: 300, hidden_size: 8}}"
 TOKENIZER = {"model_type": "llama", "vocab_size": 300}
@@ -55,7 +56,7 @@ def test_what_was_missing_is_there_after_a_prefetch(settings: Settings) -> None:
     steps: list[Step] = []
     prefetch(wanted, settings, "local", steps.append)
     assert missing(wanted, settings, "local") == []
-    assert steps[-1].message == "done"
+    assert steps[-1].what == "prompts: done"
 
     located = locate(wanted.experiments[0].spec, settings)
     assert located.model_path is None

@@ -15,6 +15,7 @@ from lemctl.report.plots import rows
 from lemctl.report.plots.fitting import Drawing, Spec, fitted
 from lemctl.report.plots.rows import Look, Scale
 from lemctl.report.story import Story
+from lemctl.steps import Step, Tell, unheard
 
 MISSING = "plots need altair and vl-convert; install them with `pip install 'lemctl[report]'`"
 #: The names of files, where the figure's own is not the word that people look for.
@@ -36,7 +37,7 @@ class PlotChoice:
     against: Sequence[str] = ()
 
 
-def write_plots(story: Story, folder: Path, choice: PlotChoice | None = None) -> list[Path]:
+def write_plots(story: Story, folder: Path, choice: PlotChoice | None = None, tell: Tell = unheard) -> list[Path]:
     """Every plot that there is data for, as SVG and PDF. Raises `PreflightRefused` without the packages, `UsageMistake`
     for a choice that the campaign has not."""
     try:
@@ -45,6 +46,7 @@ def write_plots(story: Story, folder: Path, choice: PlotChoice | None = None) ->
         raise PreflightRefused(MISSING) from None
     written = []
     for name, spec in plots(story, choice):
+        tell(Step(f"drawing {name}"))
         text = json.dumps(spec)
         for suffix, content in (
             (".svg", vl_convert.vegalite_to_svg(text).encode()),
