@@ -27,6 +27,9 @@ LEASE_LIMIT_S = 60.0
 #: An `alive` event at least this often while anything is under way.
 ALIVE_PERIOD_S = 5.0
 
+#: Names the session folder in the environment of a local runner and of all that it starts.
+SESSION_VARIABLE = "LEM_SESSION_DIR"
+
 EVENTS_FILE = "events.jsonl"
 LEASE_FILE = "lease"
 PID_FILE = "runner.pid"

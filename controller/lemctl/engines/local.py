@@ -15,9 +15,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from lem_runner.oom import has_grown, oom_kills
-from lem_runner.protocol import EXIT_IO, EXIT_ORPHANED, STDERR_FILE, STDOUT_FILE
+from lem_runner.protocol import EXIT_IO, EXIT_ORPHANED, SESSION_VARIABLE, STDERR_FILE, STDOUT_FILE
 from lemctl.engines.logs import CappedLog
-from lemctl.engines.processes import SESSION_VARIABLE, kill_processes, processes_on
+from lemctl.engines.processes import kill_processes, processes_on
 from lemctl.engines.session import Death
 from lemctl.errors import RunFailed
 

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-#: Set in the environment of every local runner to its session folder.
-SESSION_VARIABLE = "LEM_SESSION_DIR"
+from lem_runner.protocol import SESSION_VARIABLE
+
 #: A runner whose controller has died reads EOF and ends by itself; it gets this long before it is killed.
 GRACE_S = 2.0
 

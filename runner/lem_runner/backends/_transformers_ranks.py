@@ -7,17 +7,17 @@ collectives are gloo's.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from lem_runner.peers import OnLoss, Peers, follow
 from lem_runner.prompts import Prompt
 from lem_runner.protocol import RunSpec
+from lem_runner.scratch import scratch_folder
 
 
 class Ranks:
@@ -27,8 +27,8 @@ class Ranks:
         self.world = world
         self._peers: Peers | None = None
         if world > 1:
-            self._folder = tempfile.TemporaryDirectory(prefix="lem-ranks-")
-            meeting = str(Path(self._folder.name) / "meeting")
+            self._folder = scratch_folder("ranks")
+            meeting = str(self._folder / "meeting")
             module = ["-m", "lem_runner.backends._transformers_ranks"]
             commands = {
                 f"rank {rank} of {world}": [sys.executable, *module, str(rank), str(world), meeting]
@@ -50,7 +50,7 @@ class Ranks:
         """End the others."""
         if self._peers is not None:
             self._peers.close()
-            self._folder.cleanup()
+            shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def prepare(rank: int, world: int, meeting: str) -> None:

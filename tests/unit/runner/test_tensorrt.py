@@ -56,6 +56,25 @@ def refusal(runner: RunnerProcess, asked: Any) -> dict[str, Any]:
     return event.data
 
 
+@pytest.mark.parametrize("is_killed", [True, False])
+def test_a_killed_runner_leaves_its_files_in_the_session_folder_and_one_that_ends_leaves_none(
+    begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_killed: bool
+) -> None:
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setenv("LEM_SESSION_DIR", str(tmp_path / "session"))
+    runner = begin()
+    runner.send("run", "a1", spec(tmp_path))
+    runner.wait_for("loaded", "a1")
+    if is_killed:
+        runner.process.kill()
+    else:
+        runner.send("quit")
+    runner.process.wait()
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert len(list((tmp_path / "session").glob("lem-*"))) == is_killed
+
+
 @pytest.mark.parametrize("backend", ["pytorch", "tensorrt"])
 def test_fixed_output_has_its_length_and_the_tokens_of_the_prompts(begin: Begin, tmp_path: Path, backend: str) -> None:
     runner = begin()
