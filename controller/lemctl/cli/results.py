@@ -114,7 +114,7 @@ def show(
             return
         attempts = {one["id"]: measured_attempt(store.connection, one["id"]) for one in found["attempts"]}
         traces = {place: even_traces(store, one, WIDTH) for place, one in attempts.items() if one is not None}
-    out(run_text(found, traces))
+    out(run_text(found, traces, terminal_width()))
 
 
 app.command("export")(results_export.export)

@@ -8,7 +8,7 @@ from typing import Any
 
 from lemctl.lines import duration
 from lemctl.report.figures import ABSENT, axes_line, axis_value, number
-from lemctl.report.table import table
+from lemctl.report.table import table, wrapped
 from lemctl.report.textplot import histogram, power_plot
 from lemctl.report.traces import Trace
 
@@ -17,12 +17,13 @@ NS_PER_S = 1e9
 SHOWN_LATENCIES = ("ttft", "e2e")
 
 
-def run_text(run: dict[str, Any], traces: Mapping[int, Sequence[Trace]] | None = None) -> str:
-    """The text of `results show`; `run` as `store.read_results.run_in_full` gives it, `traces` by the attempt's id."""
-    return "\n".join(_lines(run, traces or {}))
+def run_text(run: dict[str, Any], traces: Mapping[int, Sequence[Trace]] | None = None, width: int | None = None) -> str:
+    """The text of `results show`; `run` as `store.read_results.run_in_full` gives it, `traces` by the attempt's id.
+    Reasons are wrapped to `width` columns, None leaves them whole."""
+    return "\n".join(_lines(run, traces or {}, width))
 
 
-def _lines(run: dict[str, Any], traces: Mapping[int, Sequence[Trace]]) -> Iterator[str]:
+def _lines(run: dict[str, Any], traces: Mapping[int, Sequence[Trace]], width: int | None) -> Iterator[str]:
     status = run["status"]
     extra = {key: value for key, value in status.items() if key not in ("kind", "attempt", "lane")}
     yield f"run        {run['run']} of {run['campaign']}, cycle {run['cycle']}: {status['kind']}{_pairs(extra)}"
@@ -30,7 +31,7 @@ def _lines(run: dict[str, Any], traces: Mapping[int, Sequence[Trace]]) -> Iterat
     yield f"spec       {json.dumps(run['spec'], ensure_ascii=False)}"
     for attempt in run["attempts"]:
         yield ""
-        yield from _attempt(attempt)
+        yield from _attempt(attempt, width)
         yield from _plots(attempt, traces.get(attempt["id"], ()))
     yield ""
     yield "transitions"
@@ -49,7 +50,7 @@ def _plots(attempt: dict[str, Any], traces: Sequence[Trace]) -> Iterator[str]:
         yield from (f"  {line}" for line in histogram(name, kept[name]))
 
 
-def _attempt(attempt: dict[str, Any]) -> Iterator[str]:
+def _attempt(attempt: dict[str, Any], width: int | None) -> Iterator[str]:
     took = ""
     if attempt["ended_mono_ns"] is not None:
         took = f" in {duration((attempt['ended_mono_ns'] - attempt['started_mono_ns']) / NS_PER_S)}"
@@ -88,7 +89,8 @@ def _attempt(attempt: dict[str, Any]) -> Iterator[str]:
             ["  " + row["name"], number(row["value"]), number(row["uncertainty"]), row["unit"], row["reason"] or ""]
             for row in attempt["metrics"]
         ]
-        yield table(["  metric", "value", "u", "unit", "absent because"], rows, right=(1, 2))
+        header = ["  metric", "value", "u", "unit", "absent because"]
+        yield table(header, wrapped(header, rows, len(header) - 1, width), right=(1, 2))
 
 
 def _configuration(kept: dict[str, Any] | None) -> Iterator[str]:

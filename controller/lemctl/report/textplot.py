@@ -12,6 +12,8 @@ from lemctl.report.traces import Trace
 
 WIDTH, HEIGHT = 64, 7
 BINS = 12
+#: `GPU-` and the first eight digits of the UUID.
+SHORT_GPU = 12
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
 #: What stands for each phase below the plot.
 LETTERS: Mapping[str, str] = {
@@ -41,7 +43,7 @@ def power_plot(trace: Trace, width: int = WIDTH, height: int = HEIGHT) -> list[s
         return []
     top_w, temps = max(known), [b.temp_c for b in trace.buckets if b.temp_c is not None]
     heat = f", {min(temps):.0f} to {max(temps):.0f} C" if temps else ""
-    lines = [f"power of {trace.gpu}: {min(known):.0f} to {top_w:.0f} W{heat}, over {duration(span_ns / 1e9)}"]
+    lines = [f"power of {_short(trace.gpu)}: {min(known):.0f} to {top_w:.0f} W{heat}, over {duration(span_ns / 1e9)}"]
     for row, text in enumerate(_filled(columns, top_w, height)):
         label = f"{top_w:.0f} W" if row == 0 else "0" if row == height - 1 else ""
         lines.append(f"{label:>7} {text}")
@@ -53,6 +55,11 @@ def power_plot(trace: Trace, width: int = WIDTH, height: int = HEIGHT) -> list[s
         lines.append(f"{'held':>7} {''.join(held)}".rstrip())
         lines.append(f"{'':>7} ^ at the power cap, ! slowed down by heat or the power brake")
     return lines
+
+
+def _short(gpu: str) -> str:
+    """A UUID's beginning, by which NVIDIA's tools know the GPU too: whole it leaves no room for the figures."""
+    return gpu if len(gpu) <= SHORT_GPU else gpu[:SHORT_GPU]
 
 
 def _filled(columns: Sequence[float | None], top: float, height: int) -> Iterator[str]:
