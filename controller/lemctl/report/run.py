@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from textwrap import wrap
 from typing import Any
 
 from lemctl.lines import duration
 from lemctl.report.figures import ABSENT, axes_line, axis_value, number
-from lemctl.report.table import table, wrapped
+from lemctl.report.table import table
 from lemctl.report.textplot import histogram, power_plot
 from lemctl.report.traces import Trace
 
@@ -85,12 +86,24 @@ def _attempt(attempt: dict[str, Any], width: int | None) -> Iterator[str]:
             f" {window['requests']}, tokens in {window['tokens_in']}, tokens out {window['tokens_out']}"
         )
     if attempt["metrics"]:
-        rows = [
-            ["  " + row["name"], number(row["value"]), number(row["uncertainty"]), row["unit"], row["reason"] or ""]
-            for row in attempt["metrics"]
-        ]
-        header = ["  metric", "value", "u", "unit", "absent because"]
-        yield table(header, wrapped(header, rows, len(header) - 1, width), right=(1, 2))
+        yield from _metrics(attempt["metrics"], width)
+
+
+def _metrics(metrics: Sequence[Mapping[str, Any]], width: int | None) -> Iterator[str]:
+    """Every figure with its reason beside it; below it where the lines have an end."""
+    header = ["  metric", "value", "u", "unit", "absent because"]
+    rows = [
+        ["  " + row["name"], number(row["value"]), number(row["uncertainty"]), row["unit"], row["reason"] or ""]
+        for row in metrics
+    ]
+    if width is None:
+        yield table(header, rows, right=(1, 2))
+        return
+    head, *lines = table(header[:-1], [row[:-1] for row in rows], right=(1, 2)).splitlines()
+    yield head
+    for line, row in zip(lines, rows, strict=True):
+        yield line
+        yield from wrap(row[-1], max(20, width), initial_indent="    ", subsequent_indent="    ")
 
 
 def _configuration(kept: dict[str, Any] | None) -> Iterator[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from textwrap import wrap
 from unicodedata import combining
 
 Paint = Callable[[int, int, str], str]
@@ -39,20 +38,6 @@ def narrowed(header: Sequence[str], rows: Sequence[Sequence[str]], column: int, 
     others = [max(_width(row[place]) for row in [header, *rows]) for place in range(len(header)) if place != column]
     room = max(8, width - sum(others) - 2 * (len(header) - 1))
     return [[*row[:column], clipped(row[column], room), *row[column + 1 :]] for row in rows]
-
-
-def wrapped(header: Sequence[str], rows: Sequence[Sequence[str]], column: int, width: int | None) -> list[list[str]]:
-    """As `narrowed`, but nothing is lost: what does not fit goes on in rows below, whose other columns are empty."""
-    if width is None:
-        return [list(row) for row in rows]
-    others = [max(_width(row[place]) for row in [header, *rows]) for place in range(len(header)) if place != column]
-    room = max(8, width - sum(others) - 2 * (len(header) - 1))
-    found = []
-    for row in rows:
-        first, *more = wrap(row[column], room) or [""]
-        found.append([*row[:column], first, *row[column + 1 :]])
-        found += [[rest if place == column else "" for place in range(len(header))] for rest in more]
-    return found
 
 
 def is_too_wide(header: Sequence[str], rows: Sequence[Sequence[str]], column: int, width: int | None) -> bool:

@@ -13,7 +13,7 @@ from lemctl.report.traces import Trace
 WIDTH, HEIGHT = 64, 7
 BINS = 12
 #: `GPU-` and the first eight digits of the UUID.
-SHORT_GPU = 12
+SHORT_GPU, UUID_LENGTH = 12, 36
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
 #: What stands for each phase below the plot.
 LETTERS: Mapping[str, str] = {
@@ -59,7 +59,7 @@ def power_plot(trace: Trace, width: int = WIDTH, height: int = HEIGHT) -> list[s
 
 def _short(gpu: str) -> str:
     """A UUID's beginning, by which NVIDIA's tools know the GPU too: whole it leaves no room for the figures."""
-    return gpu if len(gpu) <= SHORT_GPU else gpu[:SHORT_GPU]
+    return gpu if len(gpu) < UUID_LENGTH else gpu[:SHORT_GPU]
 
 
 def _filled(columns: Sequence[float | None], top: float, height: int) -> Iterator[str]:
