@@ -28,6 +28,8 @@ OOM_SCORE_ADJUST = 500
 ALLOWED_ENVIRONMENT = (
     "PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "MKL_NUM_THREADS",
     "OPENBLAS_CORETYPE", "OPENBLAS_NUM_THREADS", "CUDA_HOME", "CUDA_MODULE_LOADING", "NVIDIA_TF32_OVERRIDE",
+    # Which cores each of vLLM's workers has on a CPU: several of them on one memory node cannot be started without.
+    "VLLM_CPU_OMP_THREADS_BIND",
 )  # fmt: skip
 
 
