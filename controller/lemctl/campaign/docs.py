@@ -31,6 +31,14 @@ _WORDS = {
     "hours": "mapping, or list of mappings",
     "gpus": "list of indices or UUIDs",
 }
+#: Below a key whose mapping has no model of its own: what may stand there.
+_FREE = {
+    "model": [("model.random", "mapping", "A shape without its weights: keys of the model's `config.json`.")],
+    "sweep": [
+        ("sweep.zip", "mapping, or list of mappings", "Dotted keys whose lists advance together."),
+        ("sweep.groups", "list of mappings", "Grids of which each is combined with the one above."),
+    ],
+}
 _PLAIN = {int: "whole number", float: "number", str: "text", bool: "true or false"}
 
 _HEAD = """\
@@ -118,7 +126,7 @@ def render() -> str:
     """The whole page, as Markdown."""
     parts = [
         _HEAD,
-        "## Keys\n\n" + _table(("key", "value", "default", "meaning"), _rows(Campaign, "")),
+        "## Keys\n\n" + _table(("key", "value", "default", "meaning"), [*_rows(Campaign, ""), *_scoped_rows()]),
         _scoped(),
         _loads(),
         _SWEEP,
@@ -163,6 +171,7 @@ def _rows(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, ...]]:
         inner = section_of(field.annotation)
         kind = _kind(key, field) if inner is None else _WORDS.get(key, "mapping")
         yield f"`{key}`", kind, _default(field), field.description or ""
+        yield from ((f"`{free}`", value, "", meaning) for free, value, meaning in _FREE.get(key, ()))
         if inner is not None:
             yield from _rows(inner, f"{key}.")
 
@@ -203,7 +212,8 @@ def _type_words(annotation: Any) -> str:
     if origin in (Union, UnionType):
         return " or ".join(_type_words(part) for part in arguments if part is not type(None))
     if origin is list:
-        return f"list of {_type_words(arguments[0])}s"
+        words = _type_words(arguments[0])
+        return f"list of {words}" if words.startswith("`") else f"list of {words}s"
     if origin is dict:
         return "mapping"
     return _PLAIN.get(annotation, "text")
@@ -236,6 +246,11 @@ def _scoped() -> str:
         f"`BACKEND.engine.NAME` and `BACKEND.sampling.NAME`, with BACKEND one of {names}, set a parameter of one "
         "engine only; it stands above the portable `engine` and `sampling`.\n"
     )
+
+
+def _scoped_rows() -> Iterator[tuple[str, ...]]:
+    for name, field in Scoped.model_fields.items():
+        yield f"`BACKEND.{name}.NAME`", "as the backend's catalogue has it", "", f"{field.description} For one backend."
 
 
 def _loads() -> str:

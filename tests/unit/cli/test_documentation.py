@@ -34,6 +34,12 @@ ROW = r"^\| `(\w+)` \| ([^|]*) \| (.+) \|$"
 EVERY = dict(commands("lemctl", typer.main.get_command(whole_app())))
 
 
+def test_some_options_have_a_second_name_that_turns_them_off() -> None:
+    """Else the test below would not see them."""
+    second = {option for command in EVERY.values() for each in command.params for option in each.secondary_opts}
+    assert {"--no-samples", "--no-prompts"} <= second
+
+
 @pytest.mark.parametrize("name", sorted(EVERY))
 def test_every_command_and_option_is_documented(name: str) -> None:
     page = docs.cli_page()
@@ -41,8 +47,9 @@ def test_every_command_and_option_is_documented(name: str) -> None:
     section = page.split(f"### `{name}`\n", 1)[1].split("\n## ")[0].split("\n### ")[0]
     assert EVERY[name].help, f"{name} has no help"
     for parameter in EVERY[name].params:
-        for option in parameter.opts if parameter.param_type_name == "option" else ():
-            assert f"`{option}`" in section
+        options = [*parameter.opts, *parameter.secondary_opts] if parameter.param_type_name == "option" else []
+        for option in options:
+            assert f"`{option}`" in section, f"{name} {option}"
         assert parameter.help, f"{name} {parameter.name} has no help"
 
 
