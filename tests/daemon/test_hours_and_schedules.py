@@ -48,14 +48,18 @@ def test_nothing_begins_before_its_hours_and_status_says_when(host: Host) -> Non
     assert host.begun_at()[0] == BEGIN.replace(hour=22)
 
 
-def test_a_rested_daemon_looks_less_often_until_somebody_writes(host: Host) -> None:
+@pytest.mark.parametrize("why", ["hours", "engine"])
+def test_a_rested_daemon_looks_less_often_until_somebody_writes(host: Host, why: str) -> None:
+    """Whether it waits for its hours or, with a run in hand, for an engine that is away."""
+
     def pace_s() -> float:
         host.daemon.tick()
         before_ns = host.clock.monotonic_ns()
         host.daemon._sleep()
         return (host.clock.monotonic_ns() - before_ns) / 1e9
 
-    host.add(planned(NIGHT))
+    host.engine_is_away = why == "engine"
+    host.add(planned(NIGHT if why == "hours" else ""))
     host.tick(10)
     assert pace_s() == POLL_S
     host.clock.advance(RESTED_S)

@@ -159,9 +159,10 @@ class Daemon:
         self._collect()
         self._answer_commands()
         if news or is_due or not self.is_at_rest:
-            self._busy_ns = self.clock.monotonic_ns()
             if self.work is None and not self.leave.is_set():
                 self._start_next()
+            if news or is_due or self.waits_for is None:
+                self._busy_ns = self.clock.monotonic_ns()
         self._beat()
 
     def _take_commands(self) -> bool:
