@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from lemctl.report.story import Story
 
 READY_MS = 60_000
 #: What a page must never take for markup.
@@ -25,3 +28,42 @@ def opened(browser: Any, page: Path, **options: Any) -> Iterator[tuple[Any, list
     tab.wait_for_selector("html[data-ready=all]", timeout=READY_MS)
     yield tab, wrong
     context.close()
+
+
+def many(story: Story, count: int) -> Story:
+    """The same campaign with one more axis, so that each experiment is there many times."""
+    copies = range(count)
+
+    def run_of(number: int, run: Any) -> Any:
+        attempt = replace(
+            run.attempt,
+            run=run.attempt.run + 1000 * number,
+            attempt=run.attempt.attempt + 1000 * number,
+            experiment=f"{number}-{run.attempt.experiment}",
+        )
+        if not hasattr(run, "result"):
+            return replace(run, attempt=attempt)
+        result = replace(run.result, run=attempt.run, experiment=attempt.experiment)
+        return replace(run, result=result, attempt=attempt)
+
+    cells = [
+        replace(cell, experiment=f"{number}-{cell.experiment}", axes={**cell.axes, "engine.copy": number})
+        for number in copies
+        for cell in story.report.cells
+    ]
+    return replace(
+        story,
+        report=replace(story.report, cells=cells, comparisons=[], lengths=[], work={}),
+        runs=[run_of(number, run) for number in copies for run in story.runs],
+        traces=[replace(run_of(number, one), buckets=one.buckets[::8]) for number in copies for one in story.traces],
+        discarded=[],
+        distributions=[
+            replace(one, experiment=f"{number}-{one.experiment}") for number in copies for one in story.distributions
+        ],
+        covariates=[
+            replace(
+                one, points={f"{number}-{name}": points for number in copies for name, points in one.points.items()}
+            )
+            for one in story.covariates
+        ],
+    )

@@ -168,17 +168,6 @@ def test_dark_mode_keeps_words_readable(browser: Any, written: Path) -> None:
         assert wrong == []
 
 
-def test_it_prints_with_every_plot_and_every_row(browser: Any, written: Path, tmp_path: Path) -> None:
-    with opened(browser, written) as (tab, wrong):
-        tab.emulate_media(media="print")
-        assert tab.locator("nav").is_hidden()
-        assert tab.locator("#filters").is_hidden()
-        assert tab.locator("#pareto .plot svg").is_visible()
-        pdf = tab.pdf(path=str(tmp_path / "report.pdf"))
-        assert len(re.findall(rb"/Type ?/Page\b", pdf)) >= 3
-        assert wrong == []
-
-
 def test_every_plot_has_a_name_and_the_same_as_a_table(browser: Any, written: Path) -> None:
     with opened(browser, written) as (tab, _):
         drawn = tab.locator(".plot:not(:has(.absent))")

@@ -71,7 +71,6 @@ function sortedTable(caption, columns, rows, { limit = 50, className = "" } = {}
   const place = h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption });
   const more = h("button", { type: "button", class: "more", onclick: () => { all = true; fill(); } });
   const holder = h("div", { class: className }, place, more);
-  holder.showAll = () => { all = true; fill(); };
   function ordered() {
     if (order === null) return rows;
     const key = columns[order].sort ?? columns[order].text;

@@ -40,6 +40,9 @@ addEventListener("resize", () => {
   resized = setTimeout(() => { for (const plot of plots) if (plot.isDrawn) plot.draw(); }, 150);
 });
 dark.addEventListener("change", () => { for (const plot of plots) if (plot.isDrawn) plot.draw(); });
-addEventListener("beforeprint", () => mainTable?.showAll());
+// Paper has no button that shows the rest. What is folded away is not printed.
+addEventListener("beforeprint", () => {
+  for (const more of document.querySelectorAll("main .more:not([hidden])")) if (!more.closest("details")) more.click();
+});
 
 start();

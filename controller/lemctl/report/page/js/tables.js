@@ -106,11 +106,9 @@ function several(cells) {
   return `${shown(low, pivot.metric)} … ${shown(high, pivot.metric)}, ${cells.length} experiments (${ok}/${planned})`;
 }
 
-let mainTable = null;
-
 function fillTables() {
   const place = document.getElementById("experiments");
-  const fill = () => { mainTable = experimentTable(); place.replaceChildren(mainTable); };
+  const fill = () => place.replaceChildren(experimentTable());
   fill();
   listeners.push(fill);
   const any = document.getElementById("by-axes");
