@@ -1,7 +1,8 @@
-"""A model hub for tests: a local HTTP server that answers the paths of the real one for data sets.
+"""A model hub for tests: a local HTTP server that answers the paths of the real one for data sets and models.
 
 `/api/datasets/NAME[/revision/REVISION]` tells commit, files and card; `/datasets/NAME/resolve/REVISION/PATH` gives a
-file, in ranges too, with the headers that the hub's client asks for.
+file, in ranges too, with the headers that the hub's client asks for. Of models: `/api/models/` and
+no `/datasets`, and `/api/models/NAME/tree/REVISION` lists the files.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-_INFO = re.compile(r"/api/datasets/([^/]+/[^/]+)(?:/revision/(.+))?")
-_FILE = re.compile(r"/datasets/([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
+_INFO = re.compile(r"/api/(?:datasets|models)/([^/]+/[^/]+)(?:/revision/(.+))?")
+_TREE = re.compile(r"/api/models/([^/]+/[^/]+)/tree/([^/]+)")
+_FILE = re.compile(r"(?:/datasets)?/([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 
 
 @dataclass
 class Repository:
-    """One data set: its files at each branch, and its card's head. `breaks_at`: the file whose
+    """One data set or model: its files at each branch, and its card's head. `breaks_at`: the file whose
     download ends half way. `token`: what a caller must show; one that shows another is told which, as a careless
     server would."""
 
@@ -100,6 +102,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.served.asked.append((self.command, path, self.headers.get("Range")))
         if (found := _INFO.fullmatch(path)) is not None:
             self._info(found[1], found[2] or "main")
+        elif (found := _TREE.fullmatch(path)) is not None:
+            self._tree(found[1], found[2])
         elif (found := _FILE.fullmatch(path)) is not None:
             self._file(found[1], found[2], found[3])
         else:
@@ -118,6 +122,17 @@ class _Handler(BaseHTTPRequestHandler):
             siblings = [{"rfilename": path, "size": len(content)} for path, content in files.items()]
             body = {"id": name, "sha": commit, "siblings": siblings, "cardData": repository.card, "private": False}
             self._send(json.dumps(body).encode(), {"Content-Type": "application/json"})
+
+    def _tree(self, name: str, revision: str) -> None:
+        repository = self.served.repositories.get(name)
+        if repository is None or (branch := repository.branch(revision)) is None:
+            self._refuse(404, "RevisionNotFound")
+        else:
+            entries = [
+                {"type": "file", "path": path, "size": len(content), "oid": hashlib.sha256(content).hexdigest()[:40]}
+                for path, content in branch[1].items()
+            ]
+            self._send(json.dumps(entries).encode(), {"Content-Type": "application/json"})
 
     def _shows_no_token(self, repository: Repository) -> bool:
         return repository.token is not None and self.headers.get("Authorization") != f"Bearer {repository.token}"

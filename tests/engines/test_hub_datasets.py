@@ -264,6 +264,34 @@ workload: {dataset: "hub:org/set", prompts: 2, max_new_tokens: 4, select: {colum
     located = locate(wanted.experiments[0].spec, settings)
     meta = json.loads(located.prompts.with_suffix(".meta.json").read_text())
     assert meta["source"]["commit"] == commit_of({"train.jsonl": rows})
+    asked = {"kind": "hub", "name": "org/set", "revision": None}
+    assert located.sources["dataset"] == {**asked, "commit": commit_of({"train.jsonl": rows})}
     assert missing(wanted, settings, "local") == []
     prefetch_on_host(wanted, settings, "local", lambda _: None)
     assert steps[-1].what == "prompts: done"
+
+
+def test_a_model_of_the_hub_is_known_by_its_commit_from_then_on(
+    engine_python: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = load_settings(home=tmp_path / "home")
+    text = """
+name: fetch
+model: "hf:org/model@main"
+backend: replay
+workload: {dataset: random, random: {input_len: 8}, prompts: 2, max_new_tokens: 4}
+"""
+    config = json.dumps({"model_type": "llama", "vocab_size": 300, "hidden_size": 8}).encode()
+    files = {"config.json": config, "model.safetensors": b"weights", "README.md": b"not needed"}
+    wanted = plan(loads(text))
+    monkeypatch.setenv("LEM_PYTHON_PYTORCH", engine_python)
+    with serving(Hub({"org/model": Repository(files)})) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        prefetch_on_host(wanted, settings, "local", lambda _: None)
+        hub.repositories["org/model"] = Repository({**files, "model.safetensors": b"other weights"})
+        prefetch_on_host(wanted, settings, "local", lambda _: None)
+    located = locate(wanted.experiments[0].spec, settings)
+    asked = {"kind": "hf", "name": "org/model", "revision": "main"}
+    assert located.sources["model"] == {**asked, "commit": commit_of(files)}
+    assert located.model_path is not None
+    assert (located.model_path / "model.safetensors").read_bytes() == b"weights"

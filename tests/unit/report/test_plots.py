@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import resources
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -15,7 +16,8 @@ from lemctl.paths import Home, data_folder
 from lemctl.report.gather import gather_story
 from lemctl.report.lengths import LengthFit, predicted_j
 from lemctl.report.plots.figures import PlotChoice, drawings, write_plots
-from lemctl.report.plots.fitting import Drawing
+from lemctl.report.plots.fitting import LOG_FROM, Drawing
+from lemctl.report.plots.rows import MOST_RATIOS
 from lemctl.report.story import Story
 from lemctl.simulate import run_campaign
 from lemctl.store.database import Store
@@ -148,6 +150,12 @@ def test_both_covariates_are_drawn_with_the_slope_that_was_found(story: Story) -
         first, last = found.data["fit"]
         slope = (last["y"] - first["y"]) / (last["x"] - first["x"]) / 100
         assert slope == pytest.approx(one.effect.slope, rel=1e-6)  # type: ignore[union-attr]
+
+
+def test_page_and_paper_draw_by_the_same_limits() -> None:
+    script = resources.files("lemctl.report.page").joinpath("js", "plots.js").read_text("utf-8")
+    assert f"const MOST_RATIOS = {MOST_RATIOS};" in script
+    assert f"Math.min(...known) >= {LOG_FROM};" in script
 
 
 def test_every_plot_is_written_as_vectors_with_its_marks(story: Story, tmp_path: Path) -> None:
