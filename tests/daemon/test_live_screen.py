@@ -13,17 +13,14 @@ import pytest
 from textual.widgets import DataTable, Static
 
 from lemctl.cli.watch.app import SHRINKS_AFTER, Watch
-from lemctl.cli.watch.question import Question
 from lemctl.cli.watch.runs_left import Row
 from lemctl.cli.watch.traces import NO_SENSORS
 from lemctl.cli.watch.words import Words
 from lemctl.store.read_status import QueueLine
-from live_screen import on_a_thread, read_gpu, terminal, wait_until
+from live_screen import AHEAD, on_a_thread, read_gpu, terminal, wait_until
 from needed import needs
 from night import Night, campaign_text
 
-#: Ages of readings that stay fresh for a minute, however slowly this machine puts a screen into a terminal.
-AHEAD = range(-60, 60)
 GOLDEN = Path(__file__).parents[1] / "golden" / "watch"
 
 
@@ -40,40 +37,19 @@ def night(tmp_path: Path) -> Iterator[Night]:
 @needs("tmux")
 @pytest.mark.parametrize(("columns", "lines"), [(80, 24), (200, 60)])
 def test_the_screen_in_a_terminal_is_the_golden_one(night: Night, columns: int, lines: int) -> None:
-    read_gpu(night, 250.0, AHEAD)
+    read_gpu(night.home, 250.0, AHEAD)
     golden = GOLDEN / f"{columns}x{lines}.txt"
     if os.environ.get("LEM_UPDATE_GOLDEN"):
-        with terminal(night, columns, lines) as screen:
+        with terminal(night.home, columns, lines) as screen:
             wait_until(lambda: "Queued" in screen() and "leave" in screen(), "the screen")
             golden.parent.mkdir(exist_ok=True)
             golden.write_text(screen() + "\n")
     wanted = golden.read_text().rstrip("\n")
-    with terminal(night, columns, lines) as screen:
+    with terminal(night.home, columns, lines) as screen:
         wait_until(lambda: screen().rstrip("\n") == wanted, f"the screen of {golden.name}, not\n{screen()}")
         wait_until(lambda: "Pause night?" in screen("p"), "the question")
         wait_until(lambda: "Pause night?" not in screen("n"), "its end")
         wait_until(lambda: screen("q") == "", "the end of the screen")
-
-
-@on_a_thread
-async def test_a_key_steers_only_after_a_yes_and_leaving_leaves_the_daemon_alone(night: Night) -> None:
-    night.begin()
-    night.wait_for(lambda: bool(night.rows("SELECT 1 FROM attempts WHERE outcome = 'ok'")), "a run's end", 60)
-    app = Watch(night.home)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await pilot.press("p")
-        assert isinstance(app.screen, Question)
-        await pilot.press("n")
-        await pilot.pause()
-        assert night.rows("SELECT verb FROM commands") == []
-        await pilot.press("p", "y")
-        await app.workers.wait_for_complete()
-        assert night.rows("SELECT verb, exit_code FROM commands") == [("pause", 0)]
-        assert night.campaign() in ("Paused", "Finished")
-        await pilot.press("q")
-    assert night.daemon is not None
-    assert night.daemon.poll() is None
-    night.end()
 
 
 @on_a_thread
@@ -97,7 +73,7 @@ async def test_the_queue_is_filtered_by_words_and_a_host_without_sensors_says_so
 
 @on_a_thread
 async def test_a_second_without_a_reading_is_no_fall_to_zero(night: Night) -> None:
-    read_gpu(night, 250.0)
+    read_gpu(night.home, 250.0)
     app = Watch(night.home)
     async with app.run_test(size=(80, 24)):
         picture = app._picture

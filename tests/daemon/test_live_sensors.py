@@ -42,7 +42,7 @@ def told(app: Watch, trace: int) -> str:
 
 
 def test_a_history_without_new_samples_runs_empty(night: Night) -> None:
-    read_gpu(night, 250.0)
+    read_gpu(night.home, 250.0)
     clock = clock_from_now()
     reader = Reader(night.home, clock)
     (history,) = reader.look().histories
@@ -59,7 +59,7 @@ def test_a_history_without_new_samples_runs_empty(night: Night) -> None:
 
 @on_a_thread
 async def test_sensors_that_died_are_told_with_their_age_and_leave_when_nothing_is_left(night: Night) -> None:
-    read_gpu(night, 250.0, range(111))
+    read_gpu(night.home, 250.0, range(111))
     clock = clock_from_now()
     app = Watch(night.home, clock)
     async with app.run_test(size=(80, 24)):
@@ -79,9 +79,9 @@ async def test_sensors_that_died_are_told_with_their_age_and_leave_when_nothing_
 
 @on_a_thread
 async def test_the_key_for_the_next_gpu_passes_over_those_that_told_nothing_of_late(night: Night) -> None:
-    read_gpu(night, 100.0, gpu=A, facts={"name": "GPU of A"})
-    read_gpu(night, 200.0, range(200, 300), gpu=B, facts={"name": "GPU of B"})
-    read_gpu(night, 300.0, gpu=C, facts={"name": "GPU of C"})
+    read_gpu(night.home, 100.0, gpu=A, facts={"name": "GPU of A"})
+    read_gpu(night.home, 200.0, range(200, 300), gpu=B, facts={"name": "GPU of B"})
+    read_gpu(night.home, 300.0, gpu=C, facts={"name": "GPU of C"})
     app = Watch(night.home)
     async with app.run_test(size=(80, 24)) as pilot:
         seen = []
@@ -95,7 +95,9 @@ async def test_the_key_for_the_next_gpu_passes_over_those_that_told_nothing_of_l
 @on_a_thread
 async def test_the_gpu_that_is_shown_is_named_with_what_cools_and_what_slows_it(night: Night) -> None:
     for index, (gpu, reasons) in enumerate([(A, 0x0), (B, 0x4 | 0x20 | 0x80)]):
-        read_gpu(night, 100.0, gpu=gpu, facts={"name": "NVIDIA H100 80GB HBM3", "index": index}, event_reasons=reasons)
+        read_gpu(
+            night.home, 100.0, gpu=gpu, facts={"name": "NVIDIA H100 80GB HBM3", "index": index}, event_reasons=reasons
+        )
     lane = {"run": None, "phase": "cooling", "since_mono_ns": time.monotonic_ns() - 60 * 10**9}
     with said_by_a_daemon(night.home, gpu=lane | {"gpus": [A], "cooling_to_c": {A: 37.0}}):
         app = Watch(night.home)
@@ -106,15 +108,15 @@ async def test_the_gpu_that_is_shown_is_named_with_what_cools_and_what_slows_it(
                 await pilot.press("g")
             height = app.query_one("#gpu").size.height
     assert lines == [
-        "GPU 0 NVIDIA H100 80GB HBM3 (aaaaaaaa): cooling from 41 C to 37 C, not throttled",
-        "GPU 1 NVIDIA H100 80GB HBM3 (bbbbbbbb): THROTTLED (software thermal, power brake)",
+        "GPU 0 H100 80GB HBM3 (aaaaaaaa): not throttled, cooling from 41 C to 37 C",
+        "GPU 1 H100 80GB HBM3 (bbbbbbbb): THROTTLED (software thermal, power brake)",
     ]
     assert height == 1
 
 
 @on_a_thread
 async def test_what_has_not_changed_is_not_drawn_again(night: Night, monkeypatch: pytest.MonkeyPatch) -> None:
-    read_gpu(night, 100.0)
+    read_gpu(night.home, 100.0)
     app = Watch(night.home, clock_from_now())
     async with app.run_test(size=(80, 24)) as pilot:
         app._look()

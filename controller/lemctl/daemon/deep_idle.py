@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from lemctl.cancel import Cancel
+from lemctl.clock import utc_text
 from lemctl.daemon.gpu_loss import lose_gpus
 from lemctl.daemon.instruments import BaselineRecord, GateSpec, Tell
 from lemctl.daemon.lanes import Lane
@@ -86,7 +87,7 @@ def _take(run: QueuedRun, lane: Lane, cancel: Cancel, gate: GateSpec | None, tel
 
 
 def _teller(last: QueuedRun, lane: Lane) -> Tell:
-    began_ns = lane.clock.monotonic_ns()
+    began_ns, began_utc = lane.clock.monotonic_ns(), utc_text(lane.clock.utc())
 
     def tell(waits_for: str, cooling_to_c: Mapping[str, float] | None = None) -> None:
         document = {
@@ -98,6 +99,7 @@ def _teller(last: QueuedRun, lane: Lane) -> Tell:
             "gpus": list(lane.gpus),
             "waits_for": waits_for,
             "cooling_to_c": dict(cooling_to_c or {}),
+            "since_utc": began_utc,
             "since_mono_ns": began_ns,
         }
         with lane.store.transaction() as tx:

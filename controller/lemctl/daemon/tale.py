@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lem_runner.protocol import Event
+from lemctl.clock import utc_text
 from lemctl.daemon.judging import Judged
 from lemctl.daemon.lanes import Lane, OpenSession
 from lemctl.store import live
@@ -35,6 +36,7 @@ class Tale:
         self._seconds: dict[str, float] = {}
         self._phase = "starting"
         self._since_ns = lane.clock.monotonic_ns()
+        self._since_utc = utc_text(lane.clock.utc())
         #: When each phase began: what a trace of the power is marked with.
         self._timeline: list[tuple[str, int]] = [("starting", self._since_ns)]
         self._live: dict[str, Any] = {
@@ -54,6 +56,7 @@ class Tale:
         """The attempt enters a phase."""
         self._close_phase()
         self._phase = name
+        self._since_utc = utc_text(self._lane.clock.utc())
         if self._timeline[-1][0] != name:
             self._timeline.append((name, self._since_ns))
         self._live |= {"waits_for": None, "cooling_to_c": {}}
@@ -114,6 +117,7 @@ class Tale:
         self._since_ns = now_ns
 
     def _tell(self) -> None:
-        document = {**self._live, "phase": self._phase, "since_mono_ns": self._since_ns}
+        since = {"since_utc": self._since_utc, "since_mono_ns": self._since_ns}
+        document = {**self._live, "phase": self._phase, **since}
         with self._lane.store.transaction() as tx:
             live.put(tx, f"lane:{self._lane.name}", document, self._lane.clock)

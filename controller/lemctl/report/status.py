@@ -25,7 +25,7 @@ STALE_S = 30.0
 
 GROUNDS = {
     "measured": "from its own runs",
-    "like": "partly from runs like them",
+    "like": "partly from like runs",
     "guess": "partly a guess",
 }
 
@@ -172,9 +172,9 @@ def headline(status: Status) -> str:
     return "\n".join(_head(status, has_bar=True))
 
 
-def tail(status: Status) -> str:
-    """What comes next, the last runs, what failed."""
-    return "\n".join(_tail(status)).strip("\n") or "nothing has run yet"
+def tail(status: Status, width: int = WIDTH) -> str:
+    """What comes next, the last runs in a table so wide, what failed."""
+    return "\n".join(_tail(status, width)).strip("\n") or "nothing has run yet"
 
 
 def _lines(status: Status, has_bar: bool) -> Iterator[str]:
@@ -183,7 +183,7 @@ def _lines(status: Status, has_bar: bool) -> Iterator[str]:
         yield _row("gpu", _gpu(gpu))
         if gpu.slowed_by and gpu.age_s <= STALE_S:
             yield _row("", f"throttled: {', '.join(gpu.slowed_by)}")
-    yield from _tail(status)
+    yield from _tail(status, WIDTH)
 
 
 def _head(status: Status, has_bar: bool) -> Iterator[str]:
@@ -194,7 +194,7 @@ def _head(status: Status, has_bar: bool) -> Iterator[str]:
         yield from _lane(lane)
 
 
-def _tail(status: Status) -> Iterator[str]:
+def _tail(status: Status, width: int) -> Iterator[str]:
     if status.next_run is not None:
         yield _row("then", _next(status.next_run))
     for place, campaign in enumerate(status.campaigns[1:4]):
@@ -207,7 +207,7 @@ def _tail(status: Status) -> Iterator[str]:
         yield _row("scheduled", f"{one.name}: begins {one.begins}" + (f", by {one.cron}" if one.cron else ""))
     if status.last:
         yield ""
-        yield _last(status.last)
+        yield _last(status.last, width)
     if status.faults and status.first is not None:
         yield ""
         for place, fault in enumerate(status.faults[:3]):
@@ -307,7 +307,7 @@ def _lane(lane: LaneState) -> Iterator[str]:
         yield _row("", f"waits for {body['waits_for']}")
 
 
-def _last(lines: Sequence[RunLine]) -> str:
+def _last(lines: Sequence[RunLine], width: int) -> str:
     columns = [column for column in RUN_COLUMNS if any(line.figures.get(column.metric) is not None for line in lines)]
     header = ["run", "what", "took", *(column.header for column in columns), "verdict"]
     rows = [
@@ -320,7 +320,7 @@ def _last(lines: Sequence[RunLine]) -> str:
         ]
         for line in lines
     ]
-    return table(header, narrowed(header, rows, 1, WIDTH), right=(0, *range(2, len(header) - 1)))
+    return table(header, narrowed(header, rows, 1, width), right=(0, *range(2, len(header) - 1)))
 
 
 def _what(line: RunLine) -> str:

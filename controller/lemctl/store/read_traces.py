@@ -133,9 +133,9 @@ class Device:
 
     @property
     def title(self) -> str:
-        """`GPU 0 NVIDIA L4 (5a3e12f0)`: the end of the UUID is what lanes are named by, too."""
+        """`GPU 0 L4 (5a3e12f0)`: its maker is the same for all, the end of the UUID is what lanes are named by, too."""
         which = "GPU" if self.index is None else f"GPU {self.index}"
-        return f"{which} {self.name} ({self.uuid[-8:]})"
+        return f"{which} {self.name.removeprefix('NVIDIA ')} ({self.uuid[-8:]})"
 
 
 def devices(connection: sqlite3.Connection) -> list[Device]:

@@ -165,7 +165,7 @@ def status(**changes: object) -> Status:
 def test_status_says_how_many_nights_are_left_when_they_end_and_what_fits_none() -> None:
     left = LeftNow(7e4, 9e4, "like", "22:00 to 07:00 (Europe/Berlin)", "Fri 27 Nov 03:10 CET", 3, 4, 2)
     text = status_text(status(left=left, scheduled=[Scheduled("weekly", "Fri 27 Nov 22:00 CET", "0 22 * * 5")]))
-    assert "about 19 h 26 min left, at most 1 d 1 h (partly from runs like them)" in text
+    assert "about 19 h 26 min left, at most 1 d 1 h (partly from like runs)" in text
     assert "3 to 4 of its nights, ends about Fri 27 Nov 03:10 CET" in text
     assert "hours 22:00 to 07:00 (Europe/Berlin)" in text
     assert "2 experiments longer than any of its hours: not run in them" in text
@@ -240,9 +240,9 @@ def test_rates_are_ordered_by_size_and_after_plain_numbers() -> None:
 
 
 def test_status_tells_of_each_gpu_what_it_does_and_what_holds_it_back() -> None:
-    cooling = GpuNow("H100", 0.4, 82.4, 51.0, 0.0, 345.0, None, 71.0)
-    hot = GpuNow("A100", 0.4, 299.0, 88.0, 100.0, 900.0, "THROTTLED", None)
-    lost = GpuNow("L4", 190.0, 30.0, 40.0, None, None, None, None)
+    cooling = GpuNow("GPU-a", "H100", 0.4, 82.4, 51.0, 0.0, 345.0, None, 71.0)
+    hot = GpuNow("GPU-b", "A100", 0.4, 299.0, 88.0, 100.0, 900.0, "THROTTLED", None)
+    lost = GpuNow("GPU-c", "L4", 190.0, 30.0, 40.0, None, None, None, None)
     text = status_text(status(gpus=[cooling, hot, lost]))
     assert "gpu       H100: 82 W, 51 C (cooling from 71 C), busy 0 %, 345 MHz, not throttled" in text
     assert "gpu       A100: 299 W, 88 C, busy 100 %, 900 MHz, THROTTLED" in text

@@ -16,7 +16,7 @@ from textual.widgets import Footer, TabbedContent, TabPane
 from lemctl.cli.ask import ask_daemon
 from lemctl.cli.watch.picture import Picture, Reader
 from lemctl.cli.watch.question import Question
-from lemctl.cli.watch.queue import Queue
+from lemctl.cli.watch.queue import Filter, Queue
 from lemctl.cli.watch.traces import Traces
 from lemctl.cli.watch.words import Words
 from lemctl.clock import Clock, SystemClock
@@ -27,6 +27,11 @@ from lemctl.store.commands import Verb
 from lemctl.store.queries import CampaignRow
 
 LOOK_EVERY_S = 2.0
+#: The tabs, each with what has the keys in it.
+VIEWS = {"queue-tab": "#queue", "last-tab": "#last-scroll", "log-tab": "#log-scroll"}
+#: What the border of a view and its scroll bar take of the width.
+BESIDE_TEXT = 4
+MIN_WIDTH = 60
 #: The head shrinks when it was shorter for so many looks: a screen whose lines jump with every phase of a run cannot be
 #: read, and laying it out anew is most of what it costs.
 SHRINKS_AFTER = 30
@@ -44,7 +49,9 @@ class Watch(App[None]):
         Binding("c", "cancel", "cancel"),
         Binding("x", "skip", "skip"),
         Binding("r", "retry", "retry"),
-        Binding("slash", "filter", "filter", key_display="/"),
+        # Before any widget sees the keys: what is typed right after it must not go to the table.
+        Binding("slash", "filter", "filter", key_display="/", priority=True),
+        Binding("v", "next_view", "view"),
         Binding("g", "next_gpu", "GPU"),
         Binding("q", "quit", "leave"),
         Binding("escape", "close_filter", "", show=False),
@@ -63,7 +70,7 @@ class Watch(App[None]):
         yield Traces()
         with TabbedContent():
             yield Queue(self._reader.runs)
-            with TabPane("Last runs", id="last-tab"), VerticalScroll():
+            with TabPane("Last runs", id="last-tab"), VerticalScroll(id="last-scroll"):
                 yield Words(id="last")
             with TabPane("Log", id="log-tab"), VerticalScroll(id="log-scroll"):
                 yield Words(id="log")
@@ -89,12 +96,21 @@ class Watch(App[None]):
         self._say_above(headline(self._picture.status))
         shown = self.query_one(TabbedContent).active
         if shown == "last-tab":
-            self.query_one("#last", Words).say(tail(self._picture.status))
+            width = max(MIN_WIDTH, self.size.width - BESIDE_TEXT)
+            self.query_one("#last", Words).say(tail(self._picture.status, width))
         elif shown == "log-tab":
-            self.query_one("#log", Words).say(self._picture.log)
+            self._follow(self._picture.log)
         self.query_one(Traces).show(self._picture)
         if self._picture.has_moved:
             self.query_one(Queue).show()
+
+    def _follow(self, log: str) -> None:
+        """The log, at its end unless somebody reads further up."""
+        scroll = self.query_one("#log-scroll", VerticalScroll)
+        is_at_end = scroll.is_vertical_scroll_end
+        self.query_one("#log", Words).say(log)
+        if is_at_end:
+            scroll.scroll_end(animate=False)
 
     def _say_above(self, text: str) -> None:
         """The head, as high as it was of late."""
@@ -107,6 +123,10 @@ class Watch(App[None]):
         if self._picture is not None:
             self._look()
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002 - Textual's
+        """In the filter, `/` is a letter like any other (`4/s`); a question takes no other key than its own."""
+        return action != "filter" or not (isinstance(self.focused, Filter) or isinstance(self.screen, Question))
+
     def action_filter(self) -> None:
         """Open the filter of the queue."""
         self.query_one(TabbedContent).active = "queue-tab"
@@ -115,6 +135,12 @@ class Watch(App[None]):
     def action_close_filter(self) -> None:
         """Forget the filter."""
         self.query_one(Queue).close_filter()
+
+    def action_next_view(self) -> None:
+        """The queue, the last runs, the log of the run under way, and the queue again."""
+        tabs, names = self.query_one(TabbedContent), list(VIEWS)
+        tabs.active = names[(names.index(tabs.active) + 1) % len(names)]
+        self.screen.set_focus(self.query_one(VIEWS[tabs.active]))
 
     def action_next_gpu(self) -> None:
         """Show the next GPU's sensors."""
@@ -144,14 +170,21 @@ class Watch(App[None]):
     def action_retry(self) -> None:
         """Try the first campaign's failed runs again."""
         if (campaign := self._campaign()) is not None:
-            failed = campaign.counts.get("Failed", 0)
+            failed, cancelled = campaign.counts["Failed"], campaign.counts["Cancelled"]
+            if not failed + cancelled:
+                self.notify(f"no run of {campaign.label} has failed")
+                return
+            what = f"{failed} failed" + (f" and {cancelled} cancelled" if cancelled else "")
             arguments: dict[str, Any] = {"campaign": campaign.label, "failed": True, "where": None, "run": None}
-            self._ask(f"Try the {failed} failed runs of {campaign.label} again?", "retry", arguments)
+            self._ask(f"Try the {what} runs of {campaign.label} again?", "retry", arguments)
 
     def action_skip(self) -> None:
         """Skip the run that the cursor is on."""
-        if (run := self.query_one(Queue).chosen) is not None:
-            self._ask(f"Skip run {run}?", "skip", {"run": run})
+        if (chosen := self.query_one(Queue).chosen) is None:
+            self.notify("there is no run to skip")
+        else:
+            run, state = chosen
+            self._ask(f"Skip run {run}, which is {state}?", "skip", {"run": run})
 
     def _campaign(self) -> CampaignRow | None:
         campaign = None if self._picture is None else self._picture.status.first

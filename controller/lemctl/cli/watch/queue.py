@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.widgets import DataTable, Input, TabPane
 
 from lemctl.cli.watch.runs_left import Found, RunsLeft
@@ -11,6 +14,18 @@ from lemctl.lines import plural
 
 #: Beyond so many rows that leave at once the table is made anew, which is less work then.
 LEAVE_ONE_BY_ONE = 20
+
+
+class Filter(Input):
+    """Words that a run must have. Every letter is one of them, so the keys that steer are the table's."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "submit", "keep"),
+        Binding("escape", "app.close_filter", "forget"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__(placeholder="words that a run must have", id="filter")
 
 
 class Queue(TabPane):
@@ -22,7 +37,7 @@ class Queue(TabPane):
 
     def compose(self) -> ComposeResult:
         """From top to bottom."""
-        yield Input(placeholder="words that a run must have", id="filter")
+        yield Filter()
         yield DataTable(id="queue", cursor_type="row", zebra_stripes=True)
         yield Words(id="more")
 
@@ -36,13 +51,16 @@ class Queue(TabPane):
         return self.query_one("#queue", DataTable)
 
     @property
-    def _filter(self) -> Input:
-        return self.query_one("#filter", Input)
+    def _filter(self) -> Filter:
+        return self.query_one(Filter)
 
     @property
-    def chosen(self) -> int | None:
-        """The run that the cursor is on."""
-        return int(self._table.get_row_at(self._table.cursor_row)[0]) if self._table.row_count else None
+    def chosen(self) -> tuple[int, str] | None:
+        """The run that the cursor is on, and its state in a word or two."""
+        if not self._table.row_count:
+            return None
+        run, state, *_ = self._table.get_row_at(self._table.cursor_row)
+        return int(run), state.lower()
 
     def show(self) -> None:
         """The runs as they are now."""
@@ -50,9 +68,8 @@ class Queue(TabPane):
         found = self._runs.find(words)
         self._show_rows(found)
         more = self.query_one("#more", Words)
-        more.display = found.more > 0
-        told = plural(found.more, "more hit") if words else f"{plural(found.more, 'more run')}, which / finds, too"
-        more.say(f"and {told}")
+        more.display = found.more > 0 or not found.rows
+        more.say(_rest(found, has_words=bool(words)))
 
     def _show_rows(self, found: Found) -> None:
         table = self._table
@@ -77,15 +94,15 @@ class Queue(TabPane):
                     table.update_cell(run, column, cell)
 
     def open_filter(self) -> None:
-        """Let a person type."""
-        self._filter.add_class("open")
-        self._filter.focus()
+        """Let a person type. The keys are the filter's at once: the first letter of a fast typist steers nothing."""
+        self._filter.display = True
+        self.screen.set_focus(self._filter)
 
     def close_filter(self) -> None:
         """Forget the filter."""
         self._filter.value = ""
-        self._filter.remove_class("open")
-        self._table.focus()
+        self._filter.display = False
+        self.screen.set_focus(self._table)
 
     def on_input_changed(self) -> None:
         """The filter works as it is typed."""
@@ -94,3 +111,12 @@ class Queue(TabPane):
     def on_input_submitted(self) -> None:
         """Back to the table, the filter kept."""
         self._table.focus()
+
+
+def _rest(found: Found, *, has_words: bool) -> str:
+    """What the table does not show."""
+    if not found.rows:
+        return "no run has all of these words" if has_words else "no run is left"
+    if has_words:
+        return f"and {plural(found.more, 'more hit')}"
+    return f"and {plural(found.more, 'more run')}, which / finds, too"

@@ -74,7 +74,7 @@ class Traces(Container):
 
 
 def _state(now: GpuNow) -> str:
-    return f"{now.cooling}, {now.limits}" if now.cooling else now.limits
+    return f"{now.limits}, {now.cooling}" if now.cooling else now.limits
 
 
 def _held(values: Sequence[float | None]) -> list[float]:
