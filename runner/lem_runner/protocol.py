@@ -224,7 +224,8 @@ class Event:
       window_end    {window, t_ns, batches, requests, tokens_in, tokens_out}
       alive         {phase, batches, tokens_out}       counters since the start of the attempt; an engine of several
                     replicas: and replicas: [{phase, batches, tokens_out, silent_s}], of each what it last told, and
-                    seconds since it told anything
+                    seconds since it told anything; one of several ranks: and ranks: [{silent_s}], without the
+                    first one, which tells this
       result        {file, sha256, requests_file, requests_sha256, requests}
       error         {kind, message, traceback, fatal}  fatal: the engine is unusable, the session ends
       bye           {reason}

@@ -83,10 +83,12 @@ class _Running:
         return self.age.observe(stamp(self.folder / EVENTS_FILE), time.monotonic())
 
     def sign(self, attempt: str) -> dict[str, Any]:
-        """What it last told of its work on this attempt, and how long it has told nothing."""
+        """What it last told of its work on this attempt, and how long it, or a rank of it, has told nothing."""
         alive = self.alive
         told = alive.data if alive is not None and alive.attempt == attempt else Moment().to_json()
-        return {**{name: told[name] for name in Moment().to_json()}, "silent_s": round(self.silent_s(), 3)}
+        ranks = [] if alive is None else alive.data.get("ranks", [])
+        silent_s = max([self.silent_s(), *(rank["silent_s"] for rank in ranks)])
+        return {**{name: told[name] for name in Moment().to_json()}, "silent_s": round(silent_s, 3)}
 
     def events(self) -> Iterator[Event]:
         """Whole lines that came since the last look."""

@@ -83,9 +83,16 @@ class Session:
 
     def tell_alive(self) -> None:
         """What is being done; from any thread. `SessionFolderError` if it cannot be told."""
-        now, engine = self._progress.now, self._engine
-        replicas = {"replicas": engine.signs(now.attempt)} if isinstance(engine, Replicas) else {}
-        self._log.emit("alive", {**now.to_json(), **replicas}, now.attempt)
+        now = self._progress.now
+        self._log.emit("alive", {**now.to_json(), **self._signs(now.attempt)}, now.attempt)
+
+    def _signs(self, attempt: str) -> dict[str, Any]:
+        """What the processes tell that share the work, or the model."""
+        engine = self._engine
+        if isinstance(engine, Replicas):
+            return {"replicas": engine.signs(attempt)}
+        silent_s = [] if engine is None else engine.ranks_silent_s()
+        return {"ranks": [{"silent_s": round(one_s, 3)} for one_s in silent_s]} if silent_s else {}
 
     def lose(self, loss: Loss) -> NoReturn:
         """A process that the engine needs is gone: the session ends, with the kind that was told or in the same way.

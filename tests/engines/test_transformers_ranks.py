@@ -15,7 +15,7 @@ from runner_process import RunnerProcess, is_alive, make_spec, wait_until
 from test_transformers_options import DRIVER, drive
 
 from lem_runner.processes import descendants
-from lem_runner.protocol import EXIT_ORPHANED, ModelRef, RunSpec, Warmup
+from lem_runner.protocol import ALIVE_PERIOD_S, EXIT_ORPHANED, ModelRef, RunSpec, Warmup
 
 pytestmark = pytest.mark.engine
 
@@ -106,10 +106,18 @@ def in_window(runner: RunnerProcess, spec: RunSpec) -> list[int]:
     return descendants(runner.process.pid)
 
 
-def test_a_rank_that_is_killed_ends_the_runner_as_it_died(
+def test_a_rank_that_hangs_is_told_of_and_one_that_is_killed_ends_the_runner_as_it_died(
     parallel: RunnerProcess, tmp_path: Path, stored_model: Path
 ) -> None:
     (follower,) = in_window(parallel, spec_of(tmp_path, stored_model, {"tensor_parallel": 2}, window_s=600.0))
+
+    def silent_s() -> float:
+        told = [event.data["ranks"] for event in parallel.events() if "ranks" in event.data]
+        return float(told[-1][0]["silent_s"]) if told else 0.0
+
+    os.kill(follower, signal.SIGSTOP)
+    # The runner itself, which waits for it in a collective, goes on telling.
+    wait_until(lambda: silent_s() > ALIVE_PERIOD_S + 1, "the silence of the rank that is stopped", CEILING_S)
     os.kill(follower, signal.SIGKILL)
     assert parallel.wait(CEILING_S) == -signal.SIGKILL
     assert "rank 1 of 2" in parallel.stderr()

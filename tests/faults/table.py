@@ -91,6 +91,16 @@ FAULTS: tuple[tuple[str, tuple[Row, ...]], ...] = (
                 ),
             ),
             (
+                "silence of one rank of several",
+                "`silent` with its number",
+                (
+                    f"{F}/test_session_watchdogs.py::"
+                    "test_a_rank_that_hangs_is_silent_by_its_number_long_before_the_limit_of_progress",
+                    "tests/engines/test_transformers_ranks.py::"
+                    "test_a_rank_that_hangs_is_told_of_and_one_that_is_killed_ends_the_runner_as_it_died",
+                ),
+            ),
+            (
                 "no progress, no end",
                 "`timed_out`",
                 (

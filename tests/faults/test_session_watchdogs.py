@@ -239,6 +239,24 @@ def test_a_replica_without_a_sign_of_life_is_told_while_the_runner_waits(
     assert failed.value.kind == kind
 
 
+@pytest.mark.parametrize(
+    ("ranks", "kind", "message"),
+    [
+        ([{"silent_s": 0.2}, {"silent_s": 61}], "silent", "rank 2 of 3: no sign of life for 61 s"),
+        ([{"silent_s": None}], "bad_result", "what it tells of its ranks is not sound"),
+    ],
+)
+def test_a_rank_that_hangs_is_silent_by_its_number_long_before_the_limit_of_progress(
+    tmp_path: Path, ranks: Any, kind: str, message: str
+) -> None:
+    for seq in range(2):
+        emit(tmp_path, seq, "alive", phase="window", batches=3, tokens_out=9, ranks=ranks)
+    session = Session(Lives(), tmp_path, Limits(silence_s=60.0))  # type: ignore[arg-type]
+    with pytest.raises(RunFailed, match=message) as failed:
+        session.idle(Cancel(), 20)
+    assert failed.value.kind == kind
+
+
 def test_a_replica_that_spoke_again_is_not_silent(tmp_path: Path) -> None:
     for seq, silent_s in enumerate((61.0, 0.5)):
         emit(tmp_path, seq, "alive", phase="waiting", batches=0, tokens_out=0, replicas=[sign(silent_s)])

@@ -47,16 +47,25 @@ class Phases:
 
 
 def signs(event: Event) -> dict[str, dict[str, Any]]:
-    """What an `alive` tells of each replica, by the name that a person reads; empty where there are none.
+    """What an `alive` tells of each replica, and of each rank but the first, by the name that a person reads; empty
+    where there are none.
 
     Raises `RunFailed(bad_result)` where it is not as the contract says.
     """
-    told = event.data.get("replicas", [])
+    replicas, ranks = _told_of(event, "replicas"), _told_of(event, "ranks")
+    return {
+        **{f"replica {index} of {len(replicas)}": one for index, one in enumerate(replicas)},
+        **{f"rank {index} of {len(ranks) + 1}": one for index, one in enumerate(ranks, start=1)},
+    }
+
+
+def _told_of(event: Event, whom: str) -> list[dict[str, Any]]:
+    told = event.data.get(whom, [])
     if not isinstance(told, list) or not all(
         isinstance(one, dict) and type(one.get("silent_s")) in (int, float) for one in told
     ):
-        raise RunFailed("bad_result", f"event {event.seq}: what it tells of its replicas is not sound")
-    return {f"replica {index} of {len(told)}": one for index, one in enumerate(told)}
+        raise RunFailed("bad_result", f"event {event.seq}: what it tells of its {whom} is not sound")
+    return told
 
 
 class Counters:

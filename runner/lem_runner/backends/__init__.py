@@ -68,6 +68,10 @@ class Engine(ABC):
         `on_loss` ends this process.
         """
 
+    def ranks_silent_s(self) -> list[float]:
+        """Seconds since each further rank of this engine told anything, where it has such; from any thread."""
+        return []
+
     @abstractmethod
     def load(self, spec: RunSpec) -> None:
         """Load `spec.model` with `spec.engine`. Called once."""

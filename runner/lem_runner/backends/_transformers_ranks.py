@@ -46,6 +46,10 @@ class Ranks:
         with self._peers.together(call, *arguments) as answers:
             yield answers
 
+    def silent_s(self) -> list[float]:
+        """Seconds since each of the others told anything."""
+        return [] if self._peers is None else self._peers.silent_s()
+
     def close(self) -> None:
         """End the others."""
         if self._peers is not None:

@@ -97,6 +97,10 @@ class TransformersEngine(ConcurrentEngine):
         """Of the other ranks."""
         self._on_loss = on_loss
 
+    def ranks_silent_s(self) -> list[float]:
+        """Of the other ranks."""
+        return self._ranks.silent_s()
+
     def load(self, spec: RunSpec) -> None:
         """Read or draw the weights and put them on the device, each rank its part."""
         self._settings = resolve(describe(), "engine", spec.engine)
