@@ -41,7 +41,7 @@ docs-check: setup ## Fail when that documentation is stale
 	@.venv/bin/python -m lemctl.cli.docs --check
 
 docs-site: setup ## Build the documentation as a site, with screens of a simulation, into build/site
-	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --quiet --strict
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict
 
 bench: setup ## The benchmarks of lemctl itself
 	@status=0; for file in coverage daemon gate plan cli html runner token_times sampler loads watch; do \

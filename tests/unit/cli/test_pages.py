@@ -81,7 +81,7 @@ def test_the_site_builds_without_a_network_and_without_a_browser(tmp_path: Path)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LEM_")}
     environment |= {"PATH": str(nowhere), "http_proxy": "http://127.0.0.1:1", "https_proxy": "http://127.0.0.1:1"}
     site = tmp_path / "site"
-    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(site)]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(site)]
     done = subprocess.run(
         command, cwd=REPO, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
     )
