@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import pytest
 from runner_process import RunnerProcess, StartRunner, is_alive, make_spec, wait_until
 
 from lem_runner.failures import BadRequestError
-from lem_runner.protocol import EXIT_ORPHANED, LEASE_FILE, PID_FILE, RunSpec, Warmup, steady_file
-from lem_runner.replicas import visible_devices
+from lem_runner.protocol import EXIT_ORPHANED, LEASE_FILE, PID_FILE, Event, RunSpec, Warmup, steady_file
+from lem_runner.replicas import _Running, visible_devices
 from lem_runner.results import RequestRecord
+from lem_runner.watch import FileAge
 
 CEILING_S = 40.0
 QUICK = {"decode_ms_per_token": 0.5}
@@ -158,6 +160,14 @@ def test_a_sign_of_life_tells_of_each_replica(start_runner: StartRunner, tmp_pat
     assert working["tokens_out"] > 0
     assert working["silent_s"] < 6.0
     os.kill(stopped, signal.SIGCONT)  # or it would outlive its runner, which ends with the test
+
+
+def test_a_replica_whose_rank_hangs_is_as_silent_as_that_rank(tmp_path: Path) -> None:
+    alive = Event(0, 1, "a1", "alive", {"phase": "window", "batches": 2, "tokens_out": 8, "ranks": [{"silent_s": 61.0}]})
+    process: Any = None
+    one = _Running("replica 0 of 1", tmp_path, process, FileAge(time.monotonic()), alive=alive)
+    assert one.sign("a1") == {"phase": "window", "batches": 2, "tokens_out": 8, "silent_s": 61.0}
+    assert one.sign("a2") == {"phase": "idle", "batches": 0, "tokens_out": 0, "silent_s": 61.0}
 
 
 @pytest.mark.parametrize(
