@@ -1,6 +1,7 @@
 """The rules of `mkdocs.yml` on small pages of our own: one link that leads nowhere ends the build.
 
-Built with the words of `make docs-site`: mkdocs counts no warnings, and so finds nothing strictly, where it is `--quiet`.
+Built with the words of `make docs-site`: mkdocs counts no warnings, and so finds nothing strictly, where it is
+`--quiet`.
 """
 
 from __future__ import annotations

@@ -163,7 +163,9 @@ def test_a_sign_of_life_tells_of_each_replica(start_runner: StartRunner, tmp_pat
 
 
 def test_a_replica_whose_rank_hangs_is_as_silent_as_that_rank(tmp_path: Path) -> None:
-    alive = Event(0, 1, "a1", "alive", {"phase": "window", "batches": 2, "tokens_out": 8, "ranks": [{"silent_s": 61.0}]})
+    alive = Event(
+        0, 1, "a1", "alive", {"phase": "window", "batches": 2, "tokens_out": 8, "ranks": [{"silent_s": 61.0}]}
+    )
     process: Any = None
     one = _Running("replica 0 of 1", tmp_path, process, FileAge(time.monotonic()), alive=alive)
     assert one.sign("a1") == {"phase": "window", "batches": 2, "tokens_out": 8, "silent_s": 61.0}
