@@ -140,12 +140,12 @@ def parameter_sentence(runs: Sequence[MeasuredRun]) -> Iterator[str]:
             word = f"{axis_value(value)} (not reported)" if told is None else axis_value(told)
             names.setdefault(name, []).append(word)
     parts = [
-        f"{backend} with {', '.join(f'{name} {_values(words)}' for name, words in sorted(names.items()))}"
+        f"{backend} {', '.join(f'{name} {_values(words)}' for name, words in sorted(names.items()))}"
         for backend, names in found.items()
         if names
     ]
     if parts:
-        yield f"As the engines report their parameters, {listed(parts)} ran."
+        yield f"Engine parameters were, as the engines report them: {'; '.join(parts)}."
 
 
 def _shared_out(groups: Mapping[str, Sequence[MeasuredRun]]) -> str:

@@ -266,8 +266,12 @@ def test_parameters_are_told_as_reported_and_several_values_as_such() -> None:
     one = configured({"max_num_seqs": 8, "util": 0.9}, {"max_num_seqs": 8, "other": 1})
     other = configured({"max_num_seqs": 16, "util": 0.9}, {"max_num_seqs": 12})
     text = told(measured(1, one, backend="vllm"), measured(2, other, backend="vllm"), measured(3, configured()))
-    assert "As the engines report their parameters, vllm with max_num_seqs 8 / 12, util 0.9 (not reported) ran." in text
+    assert (
+        "Engine parameters were, as the engines report them: vllm max_num_seqs 8 / 12, util 0.9 (not reported)." in text
+    )
     assert "parameters" not in told(measured(1, configured()))
+    several = told(measured(1, one, backend="vllm"), measured(2, configured({"compile": True}), backend="pytorch"))
+    assert "util 0.9 (not reported); pytorch compile true (not reported)." in several
 
 
 def test_how_the_runs_began() -> None:
