@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lemctl.cli.finding import Check
+from lemctl.daemon.locks import holder_text
 from lemctl.engines.backends import BACKENDS
 from lemctl.engines.prepared import missing_images
 from lemctl.measure.inventory import gpu_users
@@ -111,11 +112,16 @@ def _nvidia_runtimes() -> list[str]:
 
 
 def _in_container(settings: Settings, uuids: Sequence[str], backends: Sequence[str]) -> Iterator[Check]:
-    """NVML in a container of the first image that is here."""
+    """NVML in a container of the first image that is here. GPUs that a campaign holds are left alone: it may be in the
+    middle of a window."""
     from lemctl.engines.docker import probe_nvml
 
     backend = next((BACKENDS[name] for name in backends if not missing_images([name])), None)
     if backend is None:
+        return
+    held = [text for uuid in uuids if (text := holder_text(settings.lock_dir / uuid)) is not None]
+    if held:
+        yield Check("NVML in a container", True, f"not tried while the GPU is held by {held[0]}")
         return
     trouble = probe_nvml(settings, backend, uuids)
     fix = "`nvidia-ctk runtime configure --runtime=docker` and `systemctl restart docker`"

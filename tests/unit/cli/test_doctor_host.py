@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,10 @@ from command_line import PLAN, Lemctl
 from lemctl.cli import checks, checks_gpu, checks_host
 from lemctl.clock import SystemClock, utc_text
 from lemctl.daemon.locks import FileLock
+from lemctl.engines import docker
+from lemctl.engines.backends import Backend
 from lemctl.paths import Home
+from lemctl.settings import Settings, load_settings
 from lemctl.store import live, samples
 from letterbox import letterbox
 from night import Night, campaign_text
@@ -173,6 +177,29 @@ def test_a_start_for_gpus_in_containers_without_the_toolkit_exits_4(
     assert ("install the NVIDIA Container Toolkit" in said.err) == (not more)
     assert len(said.err.splitlines()) == 1
     assert not home.database.exists()
+
+
+@pytest.mark.parametrize("is_held", [True, False])
+def test_no_container_is_brought_up_on_a_gpu_that_a_campaign_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_held: bool
+) -> None:
+    """It may be in the middle of a window."""
+    probed: list[Sequence[str]] = []
+
+    def probe(settings: Settings, backend: Backend, gpus: Sequence[str]) -> None:
+        probed.append(gpus)
+
+    monkeypatch.setattr(docker, "probe_nvml", probe)
+    monkeypatch.setattr(checks_gpu, "TOOLKIT", ("true",))
+    monkeypatch.setattr(checks_gpu, "missing_images", lambda names: [])
+    settings = load_settings(home=tmp_path / "home", lock_dir=tmp_path)
+    held = [FileLock.take(tmp_path / "GPU-2", "pid 4711")] if is_held else []
+    found = list(checks_gpu.in_containers(settings, ["GPU-1", "GPU-2"], ["pytorch"]))
+    for lock in held:
+        lock.release()
+    assert probed == ([] if is_held else [["GPU-1", "GPU-2"]])
+    assert all(check.is_ok for check in found)
+    assert ("pid 4711" in found[1].detail) == is_held
 
 
 @pytest.mark.parametrize(("age_s", "word"), [(120, "daemon: pid 4711 hangs"), (1, "missing: ")])
