@@ -54,9 +54,15 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def lemctl(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Say]:
-    """The installed command, called from a folder that is no checkout."""
-    folder = tmp_path_factory.mktemp("installed")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that is no checkout."""
+    return tmp_path_factory.mktemp("installed")
+
+
+@pytest.fixture(scope="module")
+def lemctl(wheel: Path, installed: Path) -> Iterator[Say]:
+    """The installed command, called from there."""
+    folder = installed
     run(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)
     site = Path(
         run(
@@ -139,6 +145,23 @@ def test_a_campaign_runs_from_it_to_its_report(lemctl: Say, tmp_path: Path) -> N
     assert lemctl("report", "replayed").count("2 VALID") == 2
     environment = json.loads(lemctl("results", "environment", "1", "--json"))
     assert run("git", "rev-parse", "HEAD", cwd=REPO).strip() in json.dumps(environment)
+
+
+def test_a_rehearsal_from_it_has_a_page_with_its_figures(lemctl: Say, installed: Path, tmp_path: Path) -> None:
+    """The page's own scripts and styles come from the wheel, the drawing library from the packages lent."""
+    file = tmp_path / "rehearsed.yaml"
+    file.write_text(CAMPAIGN.replace("replayed", "rehearsed"))
+    assert "finished, 4 done" in lemctl("campaign", "start", str(file), "--simulate")
+    simulated = installed / "home" / "simulated"
+    page = tmp_path / "rehearsed.html"
+    lemctl("--home", str(simulated), "report", "rehearsed", "--html", "-o", str(page))
+    text = page.read_text("utf-8")
+    assert "SIMULATED" in text
+    assert str(REPO) not in text
+    data = json.loads(text.partition('id="data">')[2].partition("</script>")[0])
+    figures = json.loads(lemctl("--home", str(simulated), "report", "rehearsed", "--json"))
+    assert [cell["experiment"] for cell in data["cells"]] == [cell["experiment"] for cell in figures["experiments"]]
+    assert [cell["ok"] for cell in data["cells"]] == [2, 2]
 
 
 @pytest.mark.docker
