@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 #: Engines that read how many positions a model has, and refuse more.
 _KEEP_TO_THE_MODEL = ("pytorch", "vllm", "tensorrt")
+_UNSTATED_MEND = "set workload.lengths.truncate or workload.select.max_tokens"
 
 
 def too_long(plan: Plan, settings: Settings) -> str | None:
@@ -27,8 +28,9 @@ def too_long(plan: Plan, settings: Settings) -> str | None:
     limits: dict[tuple[str, int, int], tuple[int, str] | None] = {}
     seen: set[tuple[int, int, int]] = set()
     for experiment in plan.experiments:
-        model, engine, workload = (experiment.spec[name] for name in ("model", "engine", "workload"))
-        key = (experiment.backend, id(model), id(engine))
+        spec = experiment.spec
+        model, workload = spec["model"], spec["workload"]
+        key = (experiment.backend, id(model), id(spec["engine"]))
         if key not in limits:
             limits[key] = _limit(experiment, settings)
         limit = limits[key]
@@ -36,9 +38,11 @@ def too_long(plan: Plan, settings: Settings) -> str | None:
         if limit is None or (asked := (limit[0], id(model), id(workload))) in seen:
             continue
         seen.add(asked)
-        longest, mend = _longest(model, workload, settings)
+        stated = longest_stated(workload)
+        longest = _prepared(model, workload, settings) if stated is None else stated.tokens
         new = workload["max_new_tokens"]
         if longest is not None and longest + new > limit[0]:
+            mend = _UNSTATED_MEND if stated is None else f"shorten {stated.key}"
             return (
                 f"{experiment.model} on {experiment.backend} cannot take its prompts: the longest has {longest} tokens,"
                 f" with {new} new ones that is more than the {limit[0]} positions of {limit[1]}; {mend}"
@@ -58,11 +62,6 @@ def _limit(experiment: Experiment, settings: Settings) -> tuple[int, str] | None
     return None if positions is None else (positions, "the model")
 
 
-def _longest(model: Mapping[str, Any], workload: Mapping[str, Any], settings: Settings) -> tuple[int | None, str]:
-    """Tokens of the longest prompt, as prepared or as the campaign says; and what makes it shorter."""
-    stated = longest_stated(workload)
-    if stated is not None:
-        return stated.tokens, f"shorten {stated.key}"
-    is_here = has_model(model_path(model, settings))
-    mend = "set workload.lengths.truncate or workload.select.max_tokens"
-    return longest_prepared(model, workload, settings) if is_here else None, mend
+def _prepared(model: Mapping[str, Any], workload: Mapping[str, Any], settings: Settings) -> int | None:
+    """Tokens of the longest prompt where the prompts lie prepared."""
+    return longest_prepared(model, workload, settings) if has_model(model_path(model, settings)) else None
