@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lemctl.report.comparison import Pair
 from lemctl.report.story import Story
 
 READY_MS = 60_000
@@ -46,16 +47,24 @@ def many(story: Story, count: int) -> Story:
         result = replace(run.result, run=attempt.run, experiment=attempt.experiment)
         return replace(run, result=result, attempt=attempt)
 
+    def pair_of(number: int, pair: Pair) -> Pair:
+        first, second = (
+            replace(side, results=[replace(one, experiment=f"{number}-{one.experiment}") for one in side.results])
+            for side in (pair.first, pair.second)
+        )
+        return replace(pair, first=first, second=second)
+
     cells = [
         replace(cell, experiment=f"{number}-{cell.experiment}", axes={**cell.axes, "engine.copy": number})
         for number in copies
         for cell in story.report.cells
     ]
+    pairs = [pair_of(number, pair) for number in copies for pair in story.report.comparisons]
     return replace(
         story,
-        report=replace(story.report, cells=cells, comparisons=[], lengths=[], work={}),
+        report=replace(story.report, cells=cells, comparisons=pairs, lengths=[], work={}),
         runs=[run_of(number, run) for number in copies for run in story.runs],
-        traces=[replace(run_of(number, one), buckets=one.buckets[::8]) for number in copies for one in story.traces],
+        traces=[run_of(number, one) for number in copies for one in story.traces],
         discarded=[],
         distributions=[
             replace(one, experiment=f"{number}-{one.experiment}") for number in copies for one in story.distributions

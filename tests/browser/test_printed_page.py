@@ -11,7 +11,6 @@ import pytest
 from report_page import many, opened
 
 from lemctl.paths import Home
-from lemctl.report.comparison import Pair, Subject
 from lemctl.report.gather import gather_story
 from lemctl.report.page.build import html_page
 from lemctl.report.page.library import Library
@@ -31,21 +30,11 @@ def long_page(home: Home, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with Store.open(home) as store:
         story = gather_story(store, None)
     longer = many(story, COPIES)
-    pairs = [refused(pair, number) for number in range(COPIES) for pair in story.report.comparisons]
+    pairs = [replace(pair, differences=("dtype",), contrasts={}) for pair in longer.report.comparisons]
     longer = replace(longer, report=replace(longer.report, comparisons=pairs))
     path = tmp_path_factory.mktemp("long") / "report.html"
     path.write_text(html_page(longer, Library(home.drawing)), "utf-8")
     return path
-
-
-def refused(pair: Pair, number: int) -> Pair:
-    """A pair of the nth copy of the campaign, whose work differed."""
-
-    def side(subject: Subject) -> Subject:
-        results = [replace(one, experiment=f"{number}-{one.experiment}") for one in subject.results]
-        return replace(subject, results=results)
-
-    return replace(pair, first=side(pair.first), second=side(pair.second), differences=("dtype",), contrasts={})
 
 
 def print_faults(tab: Any) -> list[str]:
