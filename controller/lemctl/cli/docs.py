@@ -107,13 +107,17 @@ def _command(name: str, command: Any) -> Iterator[str]:
 def _parameter(parameter: Any) -> str | None:
     if parameter.param_type_name == "argument":
         shown = f"`{parameter.metavar or parameter.name.upper()}`"
-        default = "required" if parameter.required else ""
+        default = "required" if parameter.required else _stated(parameter.default)
     else:
         shown = ", ".join(f"`{option}`" for option in (*parameter.opts, *parameter.secondary_opts))
         if not parameter.is_flag and parameter.metavar:
             shown += f" `{parameter.metavar}`"
-        default = "" if parameter.is_flag or parameter.default in (None, ()) else f"`{parameter.default}`"
+        default = "" if parameter.is_flag else _stated(parameter.default)
     return f"| {_cell(shown)} | {_cell(parameter.help or '')} | {_cell(default)} |"
+
+
+def _stated(default: Any) -> str:
+    return "" if default in (None, ()) else f"`{default}`"
 
 
 def campaign_file_page() -> str:

@@ -25,7 +25,7 @@ def _noun() -> None:
 @app.command("test")
 def try_addresses(
     name: Annotated[
-        str, typer.Argument(help="Where the addresses stand: what `notify.urls_from` says.")
+        str, typer.Argument(metavar="NAME", help="Where the addresses stand: what `notify.urls_from` says.")
     ] = "LEM_NOTIFY",
     json: Json = False,
 ) -> None:

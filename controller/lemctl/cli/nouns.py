@@ -17,7 +17,7 @@ NOUNS: dict[str, Noun] = {
     "experiment": Noun("lemctl.cli.experiment", "Run one experiment given by options."),
     "status": Noun("lemctl.cli.status", "What runs now, what comes next, what failed (also: `lemctl` alone)."),
     "report": Noun("lemctl.cli.report", "The figures of a campaign, one row per experiment."),
-    "results": Noun("lemctl.cli.results", "List, show and export runs."),
+    "results": Noun("lemctl.cli.results", "List, show, export and compare runs."),
     "logs": Noun("lemctl.cli.logs", "What an engine printed during a run."),
     "config": Noun("lemctl.cli.config", "Check campaign files; show presets, parameters, settings."),
     "images": Noun("lemctl.cli.images", "Build images; fetch models and prepare prompts."),
