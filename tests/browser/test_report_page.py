@@ -124,11 +124,23 @@ def test_a_discarded_window_has_its_trace_and_why_it_was_discarded(browser: Any,
         assert wrong == []
 
 
+#: Words of a plot that reach beyond it.
+CUT_OFF = """() => [...document.querySelectorAll(".plot")].flatMap(plot => {
+  const edge = plot.getBoundingClientRect();
+  const words = [...plot.querySelectorAll("svg text")].filter(one => one.textContent);
+  return words.filter(one => {
+    const box = one.getBoundingClientRect();
+    return box.width && (box.left < edge.left - 2 || box.right > edge.right + 2);
+  }).map(one => one.textContent);
+})"""
+
+
 @pytest.mark.parametrize("width", [360, 412])
 def test_a_telephone_need_not_scroll_sideways(browser: Any, written: Path, width: int) -> None:
     phone = {"viewport": {"width": width, "height": 800}, "is_mobile": True, "has_touch": True}
     with opened(browser, written, **phone) as (tab, wrong):
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
+        assert tab.evaluate(CUT_OFF) == []
         assert wrong == []
 
 

@@ -123,7 +123,7 @@ function theme() {
     background: "transparent",
     view: { stroke: null },
     axis: { ...words, gridColor: line, domainColor: faint, tickColor: faint, labelOverlap: true },
-    legend: { ...words, orient: "top", symbolOpacity: 1, columns: 4, labelLimit: 140 },
+    legend: { ...words, orient: "top", symbolOpacity: 1, columns: innerWidth < 500 ? 2 : 4, labelLimit: 140 },
     text: { color: faint, font },
   };
 }

@@ -162,12 +162,13 @@ function backendPlot() {
     hover: [`${pair.second} / ${pair.first}`, pair.setting, `ratio ${one.ratio.toPrecision(4)}`, `95 % ${one.interval.map((edge) => edge.toPrecision(4)).join(" .. ")}`, `p (Holm) ${one.p_adjusted?.toPrecision(2) ?? "—"}`, pair.texts].filter(Boolean),
   }));
   const drawn = rows.slice(0, MOST_RATIOS);
+  const isNarrow = innerWidth < 500;
   const told = ["better", "worse", "not resolved"].map((word) => `${word} in ${found.filter(({ one }) => one.verdict === word).length}`).join(", ");
   return {
     spec: "ratios",
     data: { rows: drawn },
     all: rows,
-    encode: { x: { title: `ratio of ${title(metricAt(view.backends))}, ${names.size > 1 ? "second / first" : [...names][0]}`, scale: { type: "log", nice: false, padding: 12 } }, y: { sort: drawn.map((row) => row.label) } },
+    encode: { x: { title: `ratio of ${title(metricAt(view.backends))}, ${names.size > 1 ? "second / first" : [...names][0]}`, scale: { type: "log", nice: false, padding: 12 }, axis: isNarrow ? { titleAnchor: "end", labelSeparation: 6, labelOverlap: "greedy" } : {} }, y: { axis: isNarrow ? { labelLimit: innerWidth * 0.58 } : {}, sort: drawn.map((row) => row.label) } },
     height: 70 + 20 * drawn.length,
     caption: `The second backend is ${told} of ${found.length} settings; Holm-adjusted over the report` + (rows.length > drawn.length ? `; the ${drawn.length} that differ most are drawn` : ""),
     columns: [

@@ -52,7 +52,7 @@ function tracePlot() {
     // Room for the phases' names above and the throttling below.
     encode: { x: { scale: { domain: [0, one.end / 10] } }, "y:low": { scale: { domain: [0, 1.12 * Math.max(1, ...rows.map((row) => row.high ?? 0))], nice: false } } },
     height: Math.min(420, Math.max(300, innerWidth * 0.8)),
-    caption: `run ${one.run}, cycle ${one.cycle}, attempt ${one.number}, ${standing(one)}; GPU ${one.gpu}: ${settingOf(one.cell)}; ${throttled}. The band spans the lowest and highest reading, the line is the mean; the measured window is blue`,
+    caption: `run ${one.run}, cycle ${one.cycle}, attempt ${one.number}, ${standing(one)}; ${one.gpu}: ${settingOf(one.cell)}; ${throttled}. The band spans the lowest and highest reading, the line is the mean; the measured window is blue`,
     columns: [
       { head: "t in s", text: (row) => String(row.t), sort: (row) => row.t, isFigure: true }, { head: "lowest W", text: (row) => number(row.low), isFigure: true },
       { head: "mean W", text: (row) => number(row.mean), isFigure: true }, { head: "highest W", text: (row) => number(row.high), isFigure: true }, { head: "°C", text: (row) => number(row.temp), isFigure: true },
@@ -101,8 +101,9 @@ function fillPicker() {
     choice("windows", kinds, trace.kind, (kind) => { trace.kind = kind; go(chosen()[0]?.attempt ?? trace.attempt); }),
     choice("experiment", cells.map((cell) => [cell, settingOf(cell)]), one.cell, (value) => go(of(Number(value))[0].attempt)),
     choice("cycle", of(one.cell).map((each) => [each.attempt, label(each)]), one.attempt, (value) => go(Number(value))),
-    h("button", { type: "button", onclick: () => step(-1) }, "← earlier"),
-    h("button", { type: "button", onclick: () => step(1) }, "later →"),
+    h("span", { class: "steps" },
+      h("button", { type: "button", onclick: () => step(-1) }, "← earlier"), " ",
+      h("button", { type: "button", onclick: () => step(1) }, "later →")),
   ];
   const gpus = trace.byAttempt.get(trace.attempt);
   if (gpus.length > 1) parts.push(choice("GPU", gpus.map((each, i) => [i, each.gpu]), trace.gpu, (value) => { trace.gpu = Number(value); trace.plot.draw(); }));
