@@ -7,33 +7,24 @@ a real worker. A kill leaves nothing behind but what was committed.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
-from lem_runner.protocol import RunSpec
-from lem_runner.results import AttemptResult, RequestRecord, WindowRecord
+from faulty_engine import FaultyExecutor, Nowhere
 from lemctl.campaign.file import loads
-from lemctl.campaign.hours import read_hours, zone_name
+from lemctl.campaign.hours import zone_name
 from lemctl.campaign.plan import Plan, plan
-from lemctl.cancel import Cancel
 from lemctl.clock import SimulatedClock
 from lemctl.daemon.experiment import World
 from lemctl.daemon.instruments import NoSensors
 from lemctl.daemon.lanes import Lane
 from lemctl.daemon.recovery import recover
 from lemctl.daemon.serve import Daemon
-from lemctl.engines.backends import Backend
-from lemctl.engines.events import Finished
-from lemctl.engines.executor import Opened, Place
-from lemctl.engines.session import OnEvent
-from lemctl.engines.watchdogs import Ladder, Limits
-from lemctl.errors import DiskFull, FaultKind, RunFailed
+from lemctl.errors import DiskFull, FaultKind
 from lemctl.paths import Home, data_folder
 from lemctl.store import campaigns, schedules
 from lemctl.store.campaigns import Added
@@ -43,6 +34,34 @@ from night import audit_attempts, audit_log
 
 BEGIN = datetime(2026, 3, 27, 20, 0, tzinfo=UTC)  # the Friday before clocks are set forward in Europe
 NO_SENSORS = "no sensors here"
+
+
+#: What no daemon leaves behind that had the time to end.
+_LEFT_BY_NONE = {
+    "an attempt": "SELECT 1 FROM attempts WHERE outcome IS NULL",
+    "a run": "SELECT 1 FROM runs WHERE status IN ('Starting', 'Cooling', 'Running')",
+    "a session": "SELECT 1 FROM sessions WHERE ended_utc IS NULL",
+    "a command that it had taken": "SELECT 1 FROM commands WHERE taken_utc IS NOT NULL AND answered_utc IS NULL",
+    "a word of what it does": "SELECT 1 FROM live WHERE topic = 'daemon'",
+}
+
+
+#: Seen at the very moment at which a campaign gets its turn, by the daemon's own connection: it waits for nobody, and
+#: nobody waits who comes before it in the line.
+_WATCH_TURNS = """
+CREATE TEMP VIEW held_back AS SELECT c.id FROM main.campaigns c WHERE
+  EXISTS (SELECT 1 FROM main.campaigns a WHERE a.id = c.after_id AND a.status NOT IN ('Finished', 'Cancelled'))
+  OR EXISTS (SELECT 1 FROM main.schedules s WHERE s.campaign_id = c.id AND s.ended_utc IS NULL
+             AND NOT EXISTS (SELECT 1 FROM main.firings f WHERE f.schedule_id = s.id));
+CREATE TEMP TABLE wrong_turns (what TEXT NOT NULL);
+CREATE TEMP TRIGGER watch_turns AFTER UPDATE OF status ON main.campaigns WHEN new.status = 'Active' BEGIN
+  INSERT INTO wrong_turns SELECT 'campaign ' || new.id || ' has its turn and is held back'
+    WHERE new.id IN (SELECT id FROM held_back);
+  INSERT INTO wrong_turns SELECT 'campaign ' || new.id || ' has its turn before ' || c.id FROM main.campaigns c
+    WHERE c.status = 'Waiting' AND (c.priority > new.priority OR c.priority = new.priority AND c.id < new.id)
+    AND c.id NOT IN (SELECT id FROM held_back);
+END;
+"""
 
 
 class Killed(BaseException):
@@ -114,6 +133,7 @@ class Host:
         opened = MortalStore.open(self.home, "write")
         assert isinstance(opened, MortalStore)
         self.store = opened
+        self.store.connection.executescript(_WATCH_TURNS)
         executor = FaultyExecutor(self)
         lane: Lane | None = None
 
@@ -124,7 +144,7 @@ class Host:
                 lane = Lane("cpu", (), self.store, self.clock, executor, sensors, self.clock.boot())
             return lane
 
-        world = World("runner", lambda spec: _Nowhere(), lambda spec: None, lambda opened: [])  # type: ignore[arg-type]
+        world = World("runner", lambda spec: Nowhere(), lambda spec: None, lambda opened: [])  # type: ignore[arg-type]
         self.daemon = Daemon(self.store, self.clock, world, lane_for, pid=self.boots, inline=True)
         while True:
             self.store.is_full = self.disk_is_full
@@ -145,6 +165,10 @@ class Host:
                 self.daemon.wake.clear()
             if self.store.is_dead:
                 self.start_again()
+            elif self.daemon.leave.is_set():
+                self._leave()
+            else:
+                self._see_turns()
 
     def until(self, condition: Callable[[], bool], what: str, ticks: int = 20_000) -> None:
         """Tick on, over the hours in which nothing can begin."""
@@ -166,8 +190,30 @@ class Host:
         self.store.is_dead = True
         self.start_again()
 
+    def terminate(self) -> None:
+        """SIGTERM between two ticks, and a new daemon."""
+        self.daemon.leave.set()
+        self._leave()
+
+    def terminate_under_a_run(self) -> None:
+        """SIGTERM while a worker has a run in hand: the daemon's main thread first tells it to end, then waits."""
+        self.daemon.leave.set()
+        assert self.daemon.work is not None
+        self.daemon.work.cancel.set("interrupted", "the daemon was asked to end")
+
+    def _leave(self) -> None:
+        """The daemon's own end, which leaves nothing for the next one to put right unless the disk is full."""
+        with suppress(Killed):
+            self.daemon.serve()
+        if not (self.store.is_dead or self.store.is_full):
+            for what, left in _LEFT_BY_NONE.items():
+                if self.rows(left):
+                    self.violations.append(f"a daemon that was asked to end left {what}")
+        self.start_again()
+
     def start_again(self) -> None:
         """What the dead one held is gone; what it had committed is there."""
+        self._see_turns()
         self.store.close()
         self.script.clear()
         self.start()
@@ -207,6 +253,11 @@ class Host:
                 )
             return added
 
+    def extend(self, made: Plan) -> Added:
+        """Add what the plan has and the newest campaign of its name has not."""
+        with Store.open(self.home, "write") as store, store.transaction() as tx:
+            return campaigns.extend_campaign(tx, made, "", self.clock)
+
     def rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         """What a query gives."""
         return [tuple(row) for row in self.store.connection.execute(sql, values)]
@@ -230,9 +281,12 @@ class Host:
         """Outcome and fault of every attempt, in order."""
         return [(o, f) for o, f in self.rows("SELECT outcome, fault FROM attempts ORDER BY id")]
 
+    def _see_turns(self) -> None:
+        self.violations += [what for (what,) in self.rows("SELECT what FROM temp.wrong_turns")]
+
     def audit(self) -> None:
         """What must hold at any moment, whatever has happened."""
-        assert self.violations == []
+        assert self.violations == [], self.violations
         db = self.store.connection
         audit_log(db, "run", "runs")
         audit_log(db, "campaign", "campaigns")
@@ -250,131 +304,6 @@ class Host:
         """What must hold besides, when nothing is under way."""
         self.audit()
         audit_attempts(self.store.connection)
-
-
-class FaultyExecutor:
-    """Runners that do what the host's script says."""
-
-    name = "local"
-
-    def __init__(self, host: Host):
-        self.host = host
-
-    def identity(self, backend: Backend) -> dict[str, Any]:
-        return {"executor": self.name, "backend": backend.name}
-
-    def obstacle(self) -> str | None:
-        return "the Docker engine does not answer" if self.host.engine_is_away else None
-
-    def disks(self) -> list[Path]:
-        return []
-
-    def path_of(self, host_path: Path) -> str:
-        return str(host_path)
-
-    def open(self, place: Place, limits: Limits) -> Opened:
-        if self.host.engine_is_away:
-            raise RunFailed("infra", "the Docker engine does not answer")
-        return Opened(FaultySession(self.host), None)
-
-    def release(self, lane: str) -> None:
-        pass
-
-    def sweep(self) -> int:
-        return 0
-
-
-class FaultySession:
-    """Loads in 10 s, runs for `run_s`, and lets happen what the script holds."""
-
-    def __init__(self, host: Host):
-        self.host = host
-        self.spec: RunSpec | None = None
-        self.ladder = Ladder()
-
-    def greet(self, cancel: Cancel) -> dict[str, Any]:
-        return {"contract": 1, "packages": {}}
-
-    def load(self, attempt: str, spec: RunSpec, cancel: Cancel, on_event: OnEvent) -> dict[str, Any]:
-        try:
-            check_begin(self.host, attempt)
-        except AssertionError as violation:
-            self.host.violations.append(str(violation))
-        reused, self.spec = self.spec is not None, spec
-        self.host.clock.advance(0.0 if reused else 10.0)
-        self._happen()
-        cancel.raise_if_set()
-        return {"reused": reused, "effective": {}}
-
-    def idle(self, cancel: Cancel, seconds: float) -> None:
-        self.host.clock.advance(seconds)
-
-    def go(self, attempt: str, cancel: Cancel, on_event: OnEvent) -> Finished:
-        assert self.spec is not None
-        begin_ns = self.host.clock.monotonic_ns()
-        self._happen()
-        self.host.clock.advance(self.host.run_s)
-        cancel.raise_if_set()
-        if self.host.faults:
-            kind = self.host.faults.pop(0)
-            raise RunFailed(kind, f"made to fail with {kind}")
-        end_ns, tokens, size = self.host.clock.monotonic_ns(), 4, 2
-        window = WindowRecord(0, begin_ns, end_ns, 1, size, 8 * size, tokens * size)
-        records = [
-            RequestRecord(n, 0, 0, f"{n:064d}", 8, tokens, begin_ns, begin_ns + 1000, end_ns, None, "length")
-            for n in range(size)
-        ]
-        result = AttemptResult(
-            contract=1, attempt=attempt, engine_key="", windows=[window], requests=size, requests_sha256="",
-            effective={}, memory={}, warmup={"ended": "none"},
-        )  # fmt: skip
-        return Finished(result, records)
-
-    def is_alive(self) -> bool:
-        return True
-
-    def end(self, reason: str) -> str:
-        return "quit"
-
-    def log_offsets(self) -> dict[str, int]:
-        return {"stdout": 0, "stderr": 0}
-
-    def _happen(self) -> None:
-        if self.host.script:
-            self.host.script.pop(0)(self.host)
-            self.host.daemon.tick()  # the main thread, beside the worker
-
-
-class _Nowhere:
-    model_path = None
-    tokenizer = None
-    prompts = Path("/nowhere.jsonl")
-    prompts_sha256 = ""
-    sources = MappingProxyType[str, Any]({})
-
-
-def check_begin(host: Host, attempt: str) -> None:
-    """A run begins only in an active campaign, within its hours, and where its own results say that it will end."""
-    ((started, run, experiment, document, status),) = host.rows(
-        "SELECT a.started_utc, r.id, r.experiment, c.document, c.status FROM attempts a JOIN runs r ON r.id = a.run_id"
-        " JOIN campaigns c ON c.id = r.campaign_id WHERE a.uuid = ?",
-        attempt,
-    )
-    assert status == "Active", f"run {run} began in a campaign that is {status}"
-    assert host.rows("SELECT count(*) FROM attempts WHERE outcome IS NULL") == [(1,)]
-    hours = read_hours(json.loads(document))
-    if hours is None:
-        return
-    began = datetime.fromisoformat(started)
-    window = hours.window_at(began)
-    assert window.opens <= began, f"run {run} began at {began}, before {window.opens}"
-    took = host.rows(
-        "SELECT (ended_mono_ns - started_mono_ns) / 1e9 - 10.0 FROM attempts a JOIN runs r ON r.id = a.run_id"
-        " WHERE a.outcome = 'ok' AND r.experiment = ?",
-        experiment,
-    )
-    if 0 < len(took) < 10:  # the longest one is what it may take
-        assert (window.closes - began).total_seconds() >= max(took)[0] - 1.0, f"run {run} passes the close"
 
 
 CAMPAIGN = """

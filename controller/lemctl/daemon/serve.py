@@ -206,8 +206,7 @@ class Daemon:
             self._put_right()
             return
         work = self.work
-        if not self.inline:
-            work.thread.join()
+        self._join(work)
         self._at_rest = False
         if work.failure is not None:
             self.work = None
@@ -303,6 +302,11 @@ class Daemon:
         else:
             work.thread.start()
 
+    def _join(self, work: Work) -> None:
+        """Wait for its worker, where it has one of its own."""
+        if not self.inline:
+            work.thread.join()
+
     def _let_go(self, linger_s: float) -> None:
         """Nothing to do: after a while the engine is ended and the device given back."""
         now_ns = self.clock.monotonic_ns()
@@ -351,7 +355,7 @@ class Daemon:
                 self._tell("leaving")
             if self.work is not None:
                 self.work.cancel.set("interrupted", "the daemon was asked to end")
-                self.work.thread.join()
+                self._join(self.work)
                 self.work = None
             if self.lane is not None:
                 self.lane.close("the daemon ends")
