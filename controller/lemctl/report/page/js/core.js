@@ -153,6 +153,7 @@ function fitted(name, { encode = {}, series = [], over, width, height }) {
         if (definition.scale?.type === "log") delete definition.scale.zero;
         if (wanted.sort !== undefined) definition.sort = wanted.sort;
         if (wanted.axis) definition.axis = { ...definition.axis, ...wanted.axis };
+        if (wanted.legend) definition.legend = { ...definition.legend, ...wanted.legend };
       }
     }
   });

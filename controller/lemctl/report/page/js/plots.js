@@ -168,8 +168,8 @@ function backendPlot() {
     spec: "ratios",
     data: { rows: drawn },
     all: rows,
-    encode: { x: { title: `ratio of ${title(metricAt(view.backends))}, ${names.size > 1 ? "second / first" : [...names][0]}`, scale: { type: "log", nice: false, padding: 12 }, axis: isNarrow ? { titleAnchor: "end", labelSeparation: 6, labelOverlap: "greedy" } : {} }, y: { axis: isNarrow ? { labelLimit: innerWidth * 0.58 } : {}, sort: drawn.map((row) => row.label) } },
-    height: 70 + 20 * drawn.length,
+    encode: { x: { title: `ratio of ${title(metricAt(view.backends))}, ${names.size > 1 ? "second / first" : [...names][0]}`, scale: { type: "log", nice: false, padding: 12 }, axis: isNarrow ? { titleAnchor: "end", labelSeparation: 6, labelOverlap: "greedy" } : {} }, y: { axis: isNarrow ? { labelLimit: innerWidth * 0.58 } : {}, sort: drawn.map((row) => row.label) }, color: { legend: isNarrow ? { columns: 1 } : {} } },
+    height: (isNarrow ? 105 : 70) + 20 * drawn.length,
     caption: `The second backend is ${told} of ${found.length} settings; Holm-adjusted over the report` + (rows.length > drawn.length ? `; the ${drawn.length} that differ most are drawn` : ""),
     columns: [
       { head: "setting", text: (row) => row.pair.setting }, { head: "first", text: (row) => row.pair.first }, { head: "second", text: (row) => row.pair.second },
