@@ -224,6 +224,14 @@ FAULTS: tuple[tuple[str, tuple[Row, ...]], ...] = (
                 (f"{F}/test_disk_full.py::test_a_full_disk_of_the_sessions_costs_no_retry_and_is_waited_for",),
             ),
             (
+                "ENOSPC injected into the session folder, where nobody else sees a full disk",
+                "`infra` and tried again",
+                (
+                    f"{F}/test_disk_trouble.py::"
+                    "test_a_runner_whose_events_the_disk_refuses_fails_its_attempt_and_the_run_is_tried_again",
+                ),
+            ),
+            (
                 "disk full for Docker",
                 "no run starts until there is room",
                 (f"{D}/test_engine_faults.py::test_a_full_disk_of_the_engine_starts_no_run_until_there_is_room",),

@@ -99,6 +99,33 @@ def test_a_daemon_outlives_a_disk_that_takes_nothing_for_a_while(night: Night, t
 
 
 @needs("strace")
+def test_a_runner_whose_events_the_disk_refuses_fails_its_attempt_and_the_run_is_tried_again(
+    night: Night, tmp_path: Path
+) -> None:
+    """ENOSPC in the session folder alone, as a quota makes it: nobody else sees that the disk is full."""
+    slow = campaign_text(cycles=3).replace("decode_ms_per_token: 1.0", "decode_ms_per_token: 100")
+    night.add(slow)
+    night.begin()
+    night.wait_until_under_way()
+    pid, trace = night.runner_pid(), tmp_path / "trace"
+    (events,) = night.home.sessions.glob("*/events.jsonl")
+    fault = ["-P", str(events), "-e", "trace=write", "-e", "inject=write:error=ENOSPC"]
+    strace = subprocess.Popen(["strace", "-f", "-qq", "-o", str(trace), "-p", str(pid), *fault])
+    try:
+        night.wait_for(lambda: night.attempts()[0][0] == "failed", "the failure")
+    finally:
+        strace.terminate()
+        strace.wait(30)
+    assert "(INJECTED)" in trace.read_text()
+    night.wait_campaign()
+    assert night.end() == 0
+    night.audit()
+    failed = [attempt for attempt in night.attempts() if attempt[0] != "ok"]
+    assert failed == [("failed", "infra", "the runner could not write to its session folder")]
+    assert night.statuses() == ["Done"] * 3
+
+
+@needs("strace")
 def test_a_disk_that_fails_stops_the_daemon_and_the_next_one_goes_on(night: Night) -> None:
     """EIO at the sync of a commit: nobody knows what is on that disk, and going on could lose more."""
     night.add(campaign_text(cycles=20))
