@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from lem_runner.protocol import STDERR_FILE
 from lemctl.store.database import SCHEMA_VERSION, Store
 from needed import needs
 from night import Night, campaign_text
@@ -117,11 +118,12 @@ def test_a_runner_whose_events_the_disk_refuses_fails_its_attempt_and_the_run_is
         strace.terminate()
         strace.wait(30)
     assert "(INJECTED)" in trace.read_text()
+    assert "events.jsonl cannot be written: No space left on device" in (events.parent / STDERR_FILE).read_text()
     night.wait_campaign()
     assert night.end() == 0
     night.audit()
     failed = [attempt for attempt in night.attempts() if attempt[0] != "ok"]
-    assert failed == [("failed", "infra", "the runner could not write to its session folder")]
+    assert failed == [("failed", "infra", "the runner could not write to its session folder; its log says why")]
     assert night.statuses() == ["Done"] * 3
 
 

@@ -65,6 +65,16 @@ def test_a_missing_database_is_not_made_by_reading(tmp_path: Path) -> None:
     assert not (tmp_path / "home").exists()
 
 
+def test_a_database_that_is_only_being_made_has_no_campaigns_yet(tmp_path: Path) -> None:
+    """Another process has made the file, and its first transaction has not ended."""
+    home = Home(tmp_path)
+    connection = sqlite3.connect(home.database)
+    connection.execute("PRAGMA journal_mode = WAL")
+    with pytest.raises(NotFound, match=r"no campaigns yet: .* is empty"):
+        Store.open(home)
+    connection.close()
+
+
 @pytest.mark.parametrize("mode", ["read", "write"])
 def test_a_newer_database_is_refused_untouched(home: Home, mode: database.Mode) -> None:
     with sqlite3.connect(home.database) as connection:

@@ -182,7 +182,7 @@ def death_of(code: int, oom: bool) -> Death:
     if code == EXIT_ORPHANED:
         return Death("infra", "the runner took its controller for gone")
     if code == EXIT_IO:
-        return Death("infra", "the runner could not write to its session folder")
+        return Death("infra", "the runner could not write to its session folder; its log says why")
     return Death("engine_error", f"the runner ended with exit code {code}")
 
 

@@ -68,9 +68,7 @@ class Store:
                 _prepare(store.connection, home)
         else:
             if not home.database.exists():
-                raise NotFound(
-                    f"no campaigns yet: {home.database} does not exist; begin with `lemctl campaign start FILE`"
-                )
+                raise _no_campaigns(f"{home.database} does not exist")
             with _refusals(home):
                 _refuse_other_versions(store.connection, home)
         return store
@@ -321,6 +319,9 @@ def _refuse_other_versions(connection: sqlite3.Connection, home: Home, migrating
     ).fetchone()
     if (tables or version) and application != APPLICATION_ID:
         raise StoreUnusable(f"{home.database} is not a database of lemctl; move it away or set LEM_HOME")
+    if not migrating and not tables:
+        # A daemon makes it at this moment, or was ended before it had.
+        raise _no_campaigns(f"{home.database} is empty")
     if version > SCHEMA_VERSION:
         raise StoreUnusable(
             f"{home.database} has schema {version}, this lemctl knows {SCHEMA_VERSION}: use the newer lemctl; "
@@ -330,6 +331,10 @@ def _refuse_other_versions(connection: sqlite3.Connection, home: Home, migrating
         raise StoreUnusable(
             f"{home.database} has schema {version}: `lemctl daemon start` migrates it to {SCHEMA_VERSION}"
         )
+
+
+def _no_campaigns(why: str) -> NotFound:
+    return NotFound(f"no campaigns yet: {why}; begin with `lemctl campaign start FILE`")
 
 
 def _version(connection: sqlite3.Connection) -> int:
