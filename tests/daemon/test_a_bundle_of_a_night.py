@@ -175,7 +175,7 @@ def test_prompts_that_are_gone_are_named_by_their_hash(
 def test_the_citation_is_valid_and_names_who_was_given(
     night: Night, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, authors: list[str], wanted: list[dict[str, str]]
 ) -> None:
-    monkeypatch.setattr("lemctl.report.bundle.write_plots", lambda story, folder: [])
+    monkeypatch.setattr("lemctl.report.bundle.write_plots", lambda story, folder, tell: [])
     options = [word for author in authors for word in ("--author", author)]
     folder = bundle(night, tmp_path, *options, monkeypatch=monkeypatch)
     # As text: a date of YAML is a string to the format's own schema.
