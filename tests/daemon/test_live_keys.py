@@ -134,11 +134,9 @@ async def test_every_key_that_steers_does_what_it_asked_about(night: Night) -> N
         await do(app, pilot, "p", "y")
         night.wait_until_under_way()
         app._look()
-        (under_way,) = night.rows("SELECT id FROM runs WHERE status IN ('Starting', 'Cooling', 'Running')")[0]
         await do(app, pilot, "c", "y")
         assert (commands(night)[-1], night.campaign()) == (("cancel", 0), "Cancelled")
-        assert status_of(night, under_way) in ("Cancelled", "Done", "Failed")
-        assert "Queued" not in night.statuses()
+        assert set(night.statuses()) <= {"Cancelled", "Done", "Failed", "Skipped"}
         await pilot.press("q")
     assert [verb for verb, _ in commands(night)] == ["pause", "retry", "skip", "resume", "stop", "resume", "cancel"]
     assert night.daemon is not None

@@ -59,8 +59,8 @@ def test_a_history_without_new_samples_runs_empty(night: Night) -> None:
 
 @on_a_thread
 async def test_sensors_that_died_are_told_with_their_age_and_leave_when_nothing_is_left(night: Night) -> None:
-    read_gpu(night.home, 250.0, range(111))
     clock = clock_from_now()
+    read_gpu(night.home, 250.0, range(111))
     app = Watch(night.home, clock)
     async with app.run_test(size=(80, 24)):
         assert "last read" not in of_the_gpu(app)
@@ -69,7 +69,7 @@ async def test_sensors_that_died_are_told_with_their_age_and_leave_when_nothing_
         app._look()
         assert of_the_gpu(app).endswith(": last read 40 s ago")
         assert told(app, 0) == "power       —"
-        clock.advance(81)
+        clock.advance(82)
         app._look()
         said = app.query_one("#no-sensors", Static)
         assert said.display

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -35,7 +36,7 @@ MAKE = "import io, sys; import pyarrow as pa, pyarrow.parquet as pq; f = io.Byte
 MAKE += "{'question': [f'Why {n}?' for n in range(9)]}), f); sys.stdout.buffer.write(f.getvalue())"
 
 
-TOKEN = "canary-that-opens-the-hub"
+TOKEN = f"canary-that-opens-the-hub-{uuid4().hex}"
 
 
 def containers_that_know(secret: str) -> dict[str, str]:

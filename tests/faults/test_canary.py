@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -93,7 +94,7 @@ ENGINE_PYTHON = Path(
     os.environ.get("LEM_PYTHON_PYTORCH", str(Path(__file__).parents[2] / ".venv-pytorch" / "bin" / "python"))
 )
 #: Unlike any pattern: it is known for a secret by its place alone.
-HUB_TOKEN = "canary-that-opens-the-hub"
+HUB_TOKEN = f"canary-that-opens-the-hub-{uuid4().hex}"
 FETCHED = """
 name: fetched
 preset: quick-test

@@ -165,7 +165,8 @@ class LocalRunner:
 def _offer_to_the_kernel(pid: int) -> None:
     """Where memory runs out, an engine goes before the daemon and before anything of others: that is a result."""
     with suppress(OSError):  # it has ended already
-        Path(f"/proc/{pid}/oom_score_adj").write_text(str(OOM_SCORE_ADJUST))
+        own = int(Path("/proc/self/oom_score_adj").read_text())
+        Path(f"/proc/{pid}/oom_score_adj").write_text(str(max(OOM_SCORE_ADJUST, min(own + 100, 1000))))
 
 
 def death_of(code: int, oom: bool) -> Death:

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -61,12 +62,13 @@ def on_a_terminal(words: list[str], cwd: Path, stdout: int | None = None, term: 
         os.close(theirs)
         drawn = b""
         try:
-            while piece := os.read(ours, 65536):
-                drawn += piece
-        except OSError:  # what a terminal says when nobody is left at its other end
-            pass
-        code = process.wait(CEILING_S)
-    os.close(ours)
+            with suppress(OSError):  # what a terminal says when nobody is left at its other end
+                while piece := os.read(ours, 65536):
+                    drawn += piece
+            code = process.wait(CEILING_S)
+        finally:
+            process.kill()
+            os.close(ours)
     return code, drawn.decode()
 
 
@@ -216,7 +218,7 @@ def test_what_is_over_soon_shows_nothing_and_imports_no_rich(rehearsed: list[str
     program = "import sys\nfrom lemctl.cli.main import run\nrun(sys.argv[1:])\nsys.exit('rich' in sys.modules)"
     words = [*rehearsed, "results", "export", "-o", "rows.csv"]
     command = [sys.executable, "-c", program, *words]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=CEILING_S, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
 

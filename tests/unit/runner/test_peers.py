@@ -27,6 +27,7 @@ def peers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Peers]:
     yield made
     made.close()
     for process in made._processes.values():
+        process.send_signal(signal.SIGCONT)  # one that is stopped does not see the end of its stdin
         process.wait(CEILING_S)
 
 

@@ -70,7 +70,7 @@ def test_a_killed_runner_leaves_its_files_in_the_session_folder_and_one_that_end
         runner.process.kill()
     else:
         runner.send("quit")
-    runner.process.wait()
+    runner.process.wait(30)
     assert list((tmp_path / "tmp").iterdir()) == []
     assert len(list((tmp_path / "session").glob("lem-*"))) == is_killed
 
