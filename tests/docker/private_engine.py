@@ -58,6 +58,12 @@ class PrivateEngine:
             assert time.monotonic() < until, (self._folder / "dockerd.log").read_text()[-2000:]
             time.sleep(0.1)
 
+    @property
+    def pid(self) -> int:
+        """Of dockerd itself: `unshare` has become it."""
+        assert self._process is not None
+        return self._process.pid
+
     def load(self, image: str) -> None:
         """Give it an image of the machine's engine."""
         with subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE) as saved:

@@ -111,6 +111,33 @@ def test_a_full_disk_of_the_engine_starts_no_run_until_there_is_room(
         audit(night, made.containers())
 
 
+@needs("strace")
+def test_an_engine_that_the_disk_refuses_fails_the_attempt_and_the_run_is_tried_again(
+    engines: Engines, small_image: str, tmp_path: Path
+) -> None:
+    """ENOSPC for whatever the engine would write, with room for everybody who looks: as a quota or a lack of inodes."""
+    made, trace = engines.by_live_restore[False], tmp_path / "trace"
+    inject = ["-e", "trace=mkdirat,mkdir", "-e", "inject=mkdirat,mkdir:error=ENOSPC"]
+    with Night(tmp_path / "night", on(made, small_image)) as night:
+        night.add(campaign_text(cycles=2), executor="docker")
+        strace = subprocess.Popen(["strace", "-f", "-qq", "-o", str(trace), "-p", str(made.pid), *inject])
+        try:
+            night.begin()
+            night.wait_for(lambda: any(ended[0] == "failed" for ended in night.attempts()), "the failure", 60)
+        finally:
+            strace.terminate()
+            strace.wait(30)
+        assert "(INJECTED)" in trace.read_text()
+        night.wait_campaign(ceiling_s=120)
+        (failed, *others) = night.attempts()
+        assert failed[:2] == ("failed", "infra")
+        assert "no space left on device" in failed[2]
+        assert {outcome for outcome, *_ in others} <= {"failed", "ok"}
+        assert night.statuses() == ["Done"] * 2
+        assert night.end() == 0
+        audit(night, made.containers())
+
+
 @needs("root", "setpriv")
 def test_a_socket_that_is_denied_is_waited_for_and_said(engine: Containers, small_image: str, tmp_path: Path) -> None:
     """The client runs as nobody: the machine's own refusal, in its own words."""

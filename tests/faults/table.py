@@ -237,6 +237,14 @@ FAULTS: tuple[tuple[str, tuple[Row, ...]], ...] = (
                 (f"{D}/test_engine_faults.py::test_a_full_disk_of_the_engine_starts_no_run_until_there_is_room",),
             ),
             (
+                "ENOSPC injected into the Docker engine",
+                "`infra` and tried again",
+                (
+                    f"{D}/test_engine_faults.py::"
+                    "test_an_engine_that_the_disk_refuses_fails_the_attempt_and_the_run_is_tried_again",
+                ),
+            ),
+            (
                 "EIO on fsync",
                 "the daemon ends with 4 and its reason; the next goes on",
                 (
